@@ -1,0 +1,1 @@
+//! Thin safe wrappers of host calls, one file a subject.

@@ -1,0 +1,1 @@
+//! Running guest code in stub processes and receiving its traps.
