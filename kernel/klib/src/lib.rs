@@ -3,6 +3,7 @@
 
 pub mod addr;
 pub mod ktime;
+pub mod sync;
 pub mod timerqueue;
 pub mod waitqueue;
 
