@@ -1,1 +1,30 @@
-//! Thin safe wrappers of host calls, one file a subject.
+//! Thin safe wrappers of host calls, one file a subject: descriptors, eventfds, memory, threads, clocks, signals,
+//! terminals.
+//!
+//! Key types: [`fd::HostFd`], [`eventfd::EventFd`], [`mmap::AnonMap`], [`signal::SignalFd`], [`term::RawMode`].
+//! Above: `irqchip`, `mm`, `user`, the executor and the drivers. Below: the host kernel. No locks.
+
+pub mod clock;
+pub mod eventfd;
+pub mod fd;
+pub mod mmap;
+pub mod signal;
+pub mod term;
+pub mod thread;
+
+use uapi::Errno;
+
+/// The error of the host call that has just failed on this thread.
+pub fn last_errno() -> Errno {
+    from_io(&std::io::Error::last_os_error())
+}
+
+/// An [`Errno`] for a standard library error (`EIO` if it carries no number).
+pub fn from_io(e: &std::io::Error) -> Errno {
+    e.raw_os_error().map_or(Errno::EIO, Errno::from_raw)
+}
+
+/// An [`Errno`] for rustix's error.
+pub(crate) fn from_rustix(e: rustix::io::Errno) -> Errno {
+    Errno::from_raw(e.raw_os_error())
+}

@@ -1,1 +1,1 @@
-//! io_uring as the interrupt controller: a completion is an interrupt.
+//! tmp

@@ -1,0 +1,35 @@
+//! The host terminal: raw mode and its undoing, window size (termios(3), ioctl_tty(2)).
+
+use super::fd::HostFd;
+use super::from_rustix;
+use rustix::termios::{OptionalActions, Termios, tcgetattr, tcgetwinsize, tcsetattr};
+use uapi::Result;
+
+/// A terminal in raw mode; remembers how it was. Clones are not made: whoever holds it restores it.
+#[derive(Debug)]
+pub struct RawMode {
+    fd: HostFd,
+    saved: Termios,
+}
+
+impl RawMode {
+    /// Puts a terminal in raw mode (cfmakeraw(3)): every byte passes unchanged both ways.
+    pub fn enter(fd: &HostFd) -> Result<Self> {
+        let saved = tcgetattr(fd).map_err(from_rustix)?;
+        let mut raw = saved.clone();
+        raw.make_raw();
+        tcsetattr(fd, OptionalActions::Now, &raw).map_err(from_rustix)?;
+        Ok(Self { fd: fd.clone(), saved })
+    }
+
+    /// Puts it back as it was. May be called more than once and from any thread.
+    pub fn restore(&self) {
+        let _ = tcsetattr(&self.fd, OptionalActions::Now, &self.saved);
+    }
+}
+
+/// Columns and rows of a terminal; `None` if the descriptor is not one or does not know.
+pub fn winsize(fd: &HostFd) -> Option<(u16, u16)> {
+    let w = tcgetwinsize(fd).ok()?;
+    (w.ws_col > 0 && w.ws_row > 0).then_some((w.ws_col, w.ws_row))
+}
