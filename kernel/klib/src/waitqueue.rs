@@ -205,9 +205,15 @@ mod tests {
         let _tc = q.add_exclusive(2, c.clone());
         q.wake(1);
         q.wake_one(2);
-        assert_eq!((a.0.load(Ordering::SeqCst), b.0.load(Ordering::SeqCst), c.0.load(Ordering::SeqCst)), (1, 1, 0));
+        assert_eq!(
+            (a.0.load(Ordering::SeqCst), b.0.load(Ordering::SeqCst), c.0.load(Ordering::SeqCst)),
+            (1, 1, 0)
+        );
         drop(ta);
         q.wake_all();
-        assert_eq!((a.0.load(Ordering::SeqCst), b.0.load(Ordering::SeqCst), c.0.load(Ordering::SeqCst)), (1, 2, 1));
+        assert_eq!(
+            (a.0.load(Ordering::SeqCst), b.0.load(Ordering::SeqCst), c.0.load(Ordering::SeqCst)),
+            (1, 2, 1)
+        );
     }
 }

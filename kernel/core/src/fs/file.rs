@@ -1,0 +1,252 @@
+//! Open files and the one wait loop of blocking reads and writes.
+
+use super::iov::IovIter;
+use super::poll::{self, PollTable};
+use crate::mm::page_cache::PageCache;
+use crate::task::Task;
+use crate::{BoxFuture, Errno, Result};
+use std::any::Any;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use uapi::raw::general as c;
+
+/// What a kind of file does. Nothing here sleeps but the methods that return a boxed future; the blocking calls are
+/// made of `try_*` and `poll` by [`File::read`] and [`File::write`].
+pub trait FileOps: Any + Send + Sync {
+    /// Reads at `pos`. `EAGAIN`: nothing now, wait for `POLLIN`. `EIOCBQUEUED`: call [`fill`](Self::fill) first.
+    fn try_read(&self, _file: &File, _pos: u64, _to: &mut IovIter<'_>) -> Result<usize> {
+        Err(Errno::EINVAL)
+    }
+
+    /// Writes at `pos`; errors as [`try_read`](Self::try_read). With `O_APPEND` the implementation takes the end.
+    fn try_write(&self, _file: &File, _pos: u64, _from: &mut IovIter<'_>) -> Result<usize> {
+        Err(Errno::EINVAL)
+    }
+
+    /// Brings `len` bytes at `pos` into memory.
+    fn fill(&self, _pos: u64, _len: usize) -> BoxFuture<'_, Result<()>> {
+        Box::pin(async { Ok(()) })
+    }
+
+    /// Readiness now, computed; registers with every queue that may change the answer.
+    fn poll(&self, _file: &File, _table: &mut PollTable) -> u32 {
+        poll::IN | poll::OUT
+    }
+
+    /// ioctl(2).
+    fn ioctl<'a>(
+        &'a self,
+        _cur: &'a Arc<Task>,
+        _file: &'a File,
+        _cmd: u32,
+        _arg: u64,
+    ) -> BoxFuture<'a, Result<u64>> {
+        Box::pin(async { Err(Errno::ENOTTY) })
+    }
+
+    /// True if the file has a position: `read` advances it, lseek(2) and pread(2) work. Else `ESPIPE`.
+    fn seekable(&self) -> bool {
+        false
+    }
+
+    /// End of the file for `SEEK_END`.
+    fn size(&self) -> u64 {
+        0
+    }
+
+    /// The page cache behind mmap(2); `None`: `ENODEV`.
+    fn mapping(&self) -> Option<Arc<PageCache>> {
+        None
+    }
+
+    /// Called once when the last descriptor of the open file is gone.
+    fn release(&self, _file: &File) {}
+
+    /// Called when a descriptor of it is closed (close(2)); errors reach the caller.
+    fn flush(&self) -> Result<()> {
+        Ok(())
+    }
+}
+
+/// An open file description: what descriptors of several processes may share.
+pub struct File {
+    /// The kind of file.
+    pub ops: Arc<dyn FileOps>,
+    /// Where it was opened, for /proc/self/fd, fstat(2) and the *at calls; `None` for pipes, sockets and the like
+    /// that have no place (they give a name by [`File::anon_name`]).
+    pub path: Option<super::path::Path>,
+    /// The inode, for fstat(2).
+    pub inode: Arc<super::inode::Inode>,
+    flags: AtomicU32,
+    pos: parking_lot::Mutex<u64>,
+}
+
+/// Access as open(2) granted it, and the status flags.
+impl File {
+    /// A new open file; `flags` are open(2)'s, without the creation flags.
+    pub fn new(
+        ops: Arc<dyn FileOps>,
+        inode: Arc<super::inode::Inode>,
+        path: Option<super::path::Path>,
+        flags: u32,
+    ) -> Arc<Self> {
+        Arc::new(Self { ops, path, inode, flags: AtomicU32::new(flags), pos: parking_lot::Mutex::new(0) })
+    }
+
+    /// open(2) flags as F_GETFL gives them.
+    pub fn flags(&self) -> u32 {
+        self.flags.load(Ordering::Relaxed)
+    }
+
+    /// F_SETFL: replaces the flags that may change (O_APPEND, O_ASYNC, O_DIRECT, O_NOATIME, O_NONBLOCK).
+    pub fn set_flags(&self, flags: u32) {
+        const MAY: u32 = c::O_APPEND | c::FASYNC | c::O_DIRECT | c::O_NOATIME | c::O_NONBLOCK;
+        self.flags
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |f| Some((f & !MAY) | (flags & MAY)))
+            .ok();
+    }
+
+    /// O_NONBLOCK is set.
+    pub fn nonblocking(&self) -> bool {
+        self.flags() & c::O_NONBLOCK != 0
+    }
+
+    /// Opened for reading.
+    pub fn readable(&self) -> bool {
+        matches!(self.flags() & c::O_ACCMODE, c::O_RDONLY | c::O_RDWR) && self.flags() & c::O_PATH == 0
+    }
+
+    /// Opened for writing.
+    pub fn writable(&self) -> bool {
+        matches!(self.flags() & c::O_ACCMODE, c::O_WRONLY | c::O_RDWR) && self.flags() & c::O_PATH == 0
+    }
+
+    /// The position.
+    pub fn pos(&self) -> u64 {
+        *self.pos.lock()
+    }
+
+    /// Sets the position.
+    pub fn set_pos(&self, pos: u64) {
+        *self.pos.lock() = pos;
+    }
+
+    /// Readiness without waiting.
+    pub fn poll_now(&self) -> u32 {
+        let target: Arc<klib::waitqueue::TaskTarget> = Arc::default();
+        let mut table = PollTable::for_task(&target);
+        table.registered();
+        self.ops.poll(self, &mut table)
+    }
+
+    /// The implementation as its own type, for calls that exist only for one kind (sockets, epoll, eventfd).
+    pub fn ops_as<T: FileOps>(&self) -> Option<Arc<T>> {
+        let any: Arc<dyn Any + Send + Sync> = Arc::clone(&self.ops) as Arc<dyn Any + Send + Sync>;
+        any.downcast::<T>().ok()
+    }
+
+    /// read(2) and its family: at `at`, or at the file's position, which then advances. Blocks unless O_NONBLOCK.
+    pub async fn read(&self, cur: &Task, at: Option<u64>, to: &mut IovIter<'_>) -> Result<usize> {
+        if !self.readable() {
+            return Err(Errno::EBADF);
+        }
+        self.transfer(cur, at, to, true).await
+    }
+
+    /// write(2) and its family; as [`read`](Self::read).
+    pub async fn write(&self, cur: &Task, at: Option<u64>, from: &mut IovIter<'_>) -> Result<usize> {
+        if !self.writable() {
+            return Err(Errno::EBADF);
+        }
+        self.transfer(cur, at, from, false).await
+    }
+
+    /// The one wait loop: try; bring in what was missing; wait for readiness; try again. A signal or an error ends
+    /// it with what was done so far, or with itself if that is nothing. Reads return after the first success,
+    /// writes to blocking files go on until all is written.
+    async fn transfer(
+        &self,
+        cur: &Task,
+        at: Option<u64>,
+        iov: &mut IovIter<'_>,
+        read: bool,
+    ) -> Result<usize> {
+        let mut total = 0usize;
+        loop {
+            let pos = match at {
+                Some(p) => p + total as u64,
+                None => self.pos(),
+            };
+            let want = iov.remaining();
+            let r = if read { self.ops.try_read(self, pos, iov) } else { self.ops.try_write(self, pos, iov) };
+            let fault = iov.take_fault();
+            let err = match r {
+                Ok(n) => {
+                    total += n;
+                    if at.is_none() && self.ops.seekable() {
+                        self.set_pos(pos + n as u64);
+                    }
+                    // A copy that stopped at a missing page is not the end of the data: go on, unless EOF.
+                    let more = iov.remaining() > 0 && n > 0 && n < want;
+                    match fault {
+                        Some(f) if iov.remaining() > 0 => {
+                            if cur.mm().fault_in(f.addr, 1, f.write).await.is_err() {
+                                return if total > 0 { Ok(total) } else { Err(Errno::EFAULT) };
+                            }
+                            continue;
+                        }
+                        _ if read && self.ops.seekable() && more => continue,
+                        _ if !read && more && !self.nonblocking() => continue,
+                        _ => return Ok(total),
+                    }
+                }
+                Err(e) => e,
+            };
+            match err {
+                Errno::EFAULT => {
+                    let Some(f) = fault else { return if total > 0 { Ok(total) } else { Err(err) } };
+                    if cur.mm().fault_in(f.addr, 1, f.write).await.is_err() {
+                        return if total > 0 { Ok(total) } else { Err(Errno::EFAULT) };
+                    }
+                }
+                Errno::EIOCBQUEUED => {
+                    if let Err(e) = self.ops.fill(pos, want).await {
+                        return if total > 0 { Ok(total) } else { Err(e) };
+                    }
+                }
+                Errno::EAGAIN if !self.nonblocking() => {
+                    if read && total > 0 {
+                        return Ok(total);
+                    }
+                    let events = if read { poll::POLLIN } else { poll::POLLOUT };
+                    if let Err(e) = self.wait_ready(cur, events, None).await {
+                        return if total > 0 { Ok(total) } else { Err(e) };
+                    }
+                }
+                e => return if total > 0 { Ok(total) } else { Err(e) },
+            }
+        }
+    }
+
+    /// Waits until one of `events` (or an error or hang-up) is there. `ERESTARTSYS` on a signal, `ETIMEDOUT` past
+    /// `deadline`.
+    pub async fn wait_ready(
+        &self,
+        cur: &Task,
+        events: u32,
+        deadline: Option<klib::ktime::Ktime>,
+    ) -> Result<u32> {
+        cur.wait_event(deadline, |table| {
+            let ready = self.ops.poll(self, table) & (events | poll::ALWAYS);
+            (ready != 0).then_some(ready)
+        })
+        .await
+    }
+}
+
+impl Drop for File {
+    fn drop(&mut self) {
+        let ops = Arc::clone(&self.ops);
+        ops.release(self);
+    }
+}

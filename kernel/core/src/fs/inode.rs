@@ -1,0 +1,4 @@
+//! Inodes.
+
+/// A file as the file system knows it.
+pub struct Inode {}

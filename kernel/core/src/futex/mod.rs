@@ -1,0 +1,1 @@
+//! Futexes (futex(2)).

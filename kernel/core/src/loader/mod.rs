@@ -1,0 +1,1 @@
+//! Loading programs: ELF, scripts, the first stack.

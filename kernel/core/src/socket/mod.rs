@@ -1,0 +1,1 @@
+//! Sockets: inet, unix, netlink.

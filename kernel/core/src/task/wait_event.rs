@@ -1,0 +1,73 @@
+//! Interruptible waiting: the one way in which a guest task sleeps for an event.
+
+use super::task::Task;
+use crate::fs::poll::PollTable;
+use crate::{Errno, Result};
+use klib::ktime::Ktime;
+use klib::waitqueue::TaskTarget;
+use std::future::poll_fn;
+use std::pin::pin;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::task::Poll;
+
+impl Task {
+    /// Waits until `ready` gives a value. It is called once with a table that registers with the wait queues it
+    /// names, then again after each wake. `ERESTARTSYS` when a signal is pending, `ETIMEDOUT` past `deadline`.
+    pub async fn wait_event<T>(
+        &self,
+        deadline: Option<Ktime>,
+        mut ready: impl FnMut(&mut PollTable) -> Option<T>,
+    ) -> Result<T> {
+        let target: Arc<TaskTarget> = Arc::default();
+        let mut table = PollTable::for_task(&target);
+        let mut sleep = pin!(deadline.map(executor::time::sleep_until));
+        poll_fn(move |cx| {
+            target.arm(cx.waker());
+            self.arm_signal_waker(cx.waker());
+            if let Some(v) = ready(&mut table) {
+                return Poll::Ready(Ok(v));
+            }
+            table.registered();
+            if self.sig_pending.load(Ordering::SeqCst) {
+                return Poll::Ready(Err(Errno::ERESTARTSYS));
+            }
+            if let Some(sleep) = sleep.as_mut().as_pin_mut()
+                && sleep.poll(cx).is_ready()
+            {
+                return Poll::Ready(Err(Errno::ETIMEDOUT));
+            }
+            Poll::Pending
+        })
+        .await
+    }
+
+    /// Sleeps until `deadline`; `ERESTARTSYS` if a signal comes first.
+    pub async fn sleep_interruptible(&self, deadline: Ktime) -> Result<()> {
+        match self.wait_event::<()>(Some(deadline), |_| None).await {
+            Err(Errno::ETIMEDOUT) => Ok(()),
+            Err(e) => Err(e),
+            Ok(()) => Ok(()),
+        }
+    }
+
+    /// Notes the waker that a signal must wake; called at each poll of a wait, before the condition is looked at.
+    pub fn arm_signal_waker(&self, waker: &std::task::Waker) {
+        let mut w = self.waker.lock();
+        if !w.as_ref().is_some_and(|old| old.will_wake(waker)) {
+            *w = Some(waker.clone());
+        }
+    }
+
+    /// A signal may be deliverable: ends interruptible waits, and kicks the thread out of user mode.
+    pub fn signal_wake_up(&self) {
+        self.sig_pending.store(true, Ordering::SeqCst);
+        let waker = self.waker.lock().clone();
+        if let Some(w) = waker {
+            w.wake();
+        }
+        if self.in_user.load(Ordering::SeqCst) {
+            super::sched::kick(self);
+        }
+    }
+}
