@@ -33,6 +33,12 @@ pub trait FileOps: Any + Send + Sync {
         poll::IN | poll::OUT
     }
 
+    /// How long a blocking read (or write) waits before it gives up with `EAGAIN` (SO_RCVTIMEO, SO_SNDTIMEO);
+    /// `None`: for ever.
+    fn io_timeout(&self, _read: bool) -> Option<std::time::Duration> {
+        None
+    }
+
     /// ioctl(2).
     fn ioctl<'a>(
         &'a self,
@@ -219,7 +225,9 @@ impl File {
                         return Ok(total);
                     }
                     let events = if read { poll::POLLIN } else { poll::POLLOUT };
-                    if let Err(e) = self.wait_ready(cur, events, None).await {
+                    let deadline = self.ops.io_timeout(read).map(|d| executor::time::now() + d);
+                    if let Err(e) = self.wait_ready(cur, events, deadline).await {
+                        let e = if e == Errno::ETIMEDOUT { Errno::EAGAIN } else { e };
                         return if total > 0 { Ok(total) } else { Err(e) };
                     }
                 }

@@ -74,6 +74,14 @@ impl<'a> IovIter<'a> {
         self.fault.take()
     }
 
+    /// Goes back to where [`done`](Self::done) was `mark`: what was copied since counts as not copied. For messages,
+    /// which are taken whole or not at all. A noted fault stays.
+    pub fn rewind(&mut self, mark: usize) {
+        self.remaining += self.done;
+        (self.seg, self.off, self.done) = (0, 0, 0);
+        self.advance(mark);
+    }
+
     /// Moves the end nearer: at most `max` further bytes.
     pub fn truncate(&mut self, max: usize) {
         self.remaining = self.remaining.min(max);
@@ -180,5 +188,22 @@ impl<'a> IovIter<'a> {
             }
         }
         if copied == 0 && want > 0 { Err(Errno::EFAULT) } else { Ok(copied) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rewind_copies_again() {
+        let mut buf = [0u8; 8];
+        let mut it = IovIter::kernel_dst(&mut buf);
+        assert_eq!(it.copy_to(b"abc"), Ok(3));
+        assert_eq!(it.copy_to(b"xyz"), Ok(3));
+        it.rewind(3);
+        assert_eq!((it.done(), it.remaining()), (3, 5));
+        assert_eq!(it.copy_to(b"defghij"), Ok(5));
+        assert_eq!(&buf, b"abcdefgh");
     }
 }
