@@ -68,11 +68,22 @@ pub fn c(s: &str) -> CString {
     CString::new(s).expect("no NUL in test strings")
 }
 
-/// Makes a fresh directory under /tmp the current one.
+/// Where scratch directories are made: the first writable one of the usual tmpfs places.
+fn scratch_base() -> &'static str {
+    let writable = |d: &&str| unsafe { libc::access(c(d).as_ptr(), libc::W_OK) == 0 };
+    ["/tmp", "/dev/shm", "/run"].into_iter().find(writable).unwrap_or("/tmp")
+}
+
+/// Makes a fresh directory the current one.
 pub fn enter_scratch() {
-    let dir = format!("/tmp/usertest.{}", std::process::id());
+    let dir = format!("{}/usertest.{}", scratch_base(), std::process::id());
     let _ = std::fs::create_dir_all(&dir);
     let _ = std::env::set_current_dir(&dir);
+}
+
+/// Removes this process's scratch directory.
+pub fn leave_scratch() {
+    let _ = std::fs::remove_dir_all(format!("{}/usertest.{}", scratch_base(), std::process::id()));
 }
 
 /// Runs one test in a child of its own process group, with a time limit.
@@ -118,7 +129,7 @@ pub fn run_forked(t: &Test, limit_s: u64) -> Outcome {
             step_ms = (step_ms * 2).min(20);
         }
         libc::kill(-pid, libc::SIGKILL);
-        let _ = std::fs::remove_dir_all(format!("/tmp/usertest.{pid}"));
+        let _ = std::fs::remove_dir_all(format!("{}/usertest.{pid}", scratch_base()));
         if libc::WIFEXITED(status) {
             match libc::WEXITSTATUS(status) {
                 0 => Outcome::Pass,
@@ -149,7 +160,11 @@ pub unsafe fn wait_for(pid: i32) -> i32 {
         if r == pid {
             return status;
         }
-        assert!(r == -1 && errno() == libc::EINTR, "waitpid({pid}) = {r}: {}", std::io::Error::last_os_error());
+        assert!(
+            r == -1 && errno() == libc::EINTR,
+            "waitpid({pid}) = {r}: {}",
+            std::io::Error::last_os_error()
+        );
     }
 }
 

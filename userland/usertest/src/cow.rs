@@ -5,9 +5,20 @@ use std::ptr::{read_volatile, write_volatile};
 const PAGE: usize = 4096;
 
 tests![
-    child_write_invisible, parent_write_invisible, kernel_write_breaks_cow, grandchildren, half_of_a_run, stack_and_heap,
-    fork_after_mprotect, many_children_same_page, big_parent, read_only_stays_shared, write_while_child_reads, cow_in_threads,
-    fork_then_munmap_parent, wipe_on_dontfork,
+    child_write_invisible,
+    parent_write_invisible,
+    kernel_write_breaks_cow,
+    grandchildren,
+    half_of_a_run,
+    stack_and_heap,
+    fork_after_mprotect,
+    many_children_same_page,
+    big_parent,
+    read_only_stays_shared,
+    write_while_child_reads,
+    cow_in_threads,
+    fork_then_munmap_parent,
+    wipe_on_dontfork,
 ];
 
 unsafe fn child_write_invisible() {

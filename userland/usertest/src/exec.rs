@@ -5,9 +5,26 @@ use std::process::Command;
 use std::ptr::null;
 
 tests![
-    exec_self, exec_env_and_args, exec_enoent, exec_eacces, exec_enoexec, exec_script, exec_script_arg, cloexec_closes,
-    posix_spawn_works, spawn_with_pipes, exec_resets_handlers_keeps_ignored, exec_keeps_mask, exec_from_thread, auxv, big_args,
-    e2big, execveat_fd, exec_dynamic, exec_kills_threads, comm_after_exec,
+    exec_self,
+    exec_env_and_args,
+    exec_enoent,
+    exec_eacces,
+    exec_enoexec,
+    exec_script,
+    exec_script_arg,
+    cloexec_closes,
+    posix_spawn_works,
+    spawn_with_pipes,
+    exec_resets_handlers_keeps_ignored,
+    exec_keeps_mask,
+    exec_from_thread,
+    auxv,
+    big_args,
+    e2big,
+    execveat_fd,
+    exec_dynamic,
+    exec_kills_threads,
+    comm_after_exec,
 ];
 
 /// What a re-executed usertest does: `usertest helper WHAT ARGS...`.
@@ -21,9 +38,7 @@ pub fn helper(args: &[String]) -> i32 {
             println!("{}", args[1..].join(" "));
             0
         }
-        "cat" => {
-            std::io::copy(&mut std::io::stdin(), &mut std::io::stdout()).map(|_| 0).unwrap_or(1)
-        }
+        "cat" => std::io::copy(&mut std::io::stdin(), &mut std::io::stdout()).map(|_| 0).unwrap_or(1),
         "count" => (args.len() as i32 - 1) % 200,
         "signals" => unsafe {
             let mut sa: libc::sigaction = std::mem::zeroed();
@@ -37,7 +52,9 @@ pub fn helper(args: &[String]) -> i32 {
             i32::from(!(usr1 == libc::SIG_DFL && usr2 == libc::SIG_IGN && blocked))
         },
         "threads" => i32::from(std::fs::read_dir("/proc/self/task").map(|d| d.count()).unwrap_or(0) != 1),
-        "comm" => i32::from(std::fs::read_to_string("/proc/self/comm").unwrap_or_default().trim_end() != arg(1)),
+        "comm" => {
+            i32::from(std::fs::read_to_string("/proc/self/comm").unwrap_or_default().trim_end() != arg(1))
+        }
         "sleep" => {
             sleep_ms(arg(1).parse().unwrap_or(0));
             0
@@ -48,7 +65,12 @@ pub fn helper(args: &[String]) -> i32 {
 
 /// The path of this program.
 pub fn me() -> String {
-    std::env::current_exe().expect("/proc/self/exe").to_string_lossy().into_owned()
+    if let Ok(p) = std::env::current_exe() {
+        return p.to_string_lossy().into_owned();
+    }
+    // A young kernel without /proc still says it in the auxiliary vector.
+    let p = unsafe { std::ffi::CStr::from_ptr(libc::getauxval(libc::AT_EXECFN) as *const i8) };
+    p.to_string_lossy().into_owned()
 }
 
 /// Replaces this process; returns only on failure.
@@ -66,7 +88,11 @@ unsafe fn exec_self() {
 }
 
 unsafe fn exec_env_and_args() {
-    let s = Command::new(me()).args(["helper", "env", "wörld"]).env_clear().env("USERTEST_VALUE", "wörld").status();
+    let s = Command::new(me())
+        .args(["helper", "env", "wörld"])
+        .env_clear()
+        .env("USERTEST_VALUE", "wörld")
+        .status();
     assert!(s.expect("spawn").success());
 }
 
@@ -244,8 +270,5 @@ unsafe fn exec_kills_threads() {
 unsafe fn comm_after_exec() {
     let m = me();
     ok!(libc::symlink(c(&m).as_ptr(), c"a_name_longer_than_15".as_ptr()));
-    expect_exit(
-        child(|| execv("./a_name_longer_than_15", &["x", "helper", "comm", "a_name_longer_t"])),
-        0,
-    );
+    expect_exit(child(|| execv("./a_name_longer_than_15", &["x", "helper", "comm", "a_name_longer_t"])), 0);
 }

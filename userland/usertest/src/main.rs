@@ -60,6 +60,7 @@ fn main() {
                 .expect("no test of that name");
             check::enter_scratch();
             unsafe { (t.run)() };
+            check::leave_scratch();
             println!("ok");
         }
         Some("helper") => std::process::exit(exec::helper(&args[2..])),

@@ -7,11 +7,40 @@ const RW: i32 = libc::PROT_READ | libc::PROT_WRITE;
 const ANON: i32 = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS;
 
 tests![
-    anon_is_zero, mmap_fixed_replaces, mmap_fixed_noreplace, mmap_errors, munmap_middle, munmap_errors, mprotect_read_only,
-    mprotect_none_then_back, mprotect_unmapped_enomem, mprotect_splits, mremap_grow_in_place_or_move, mremap_shrink,
-    mremap_fixed, mremap_errors, madvise_dontneed_zeroes, madvise_errors, brk_grow_shrink, brk_via_malloc, segv_maperr,
-    segv_accerr, segv_write_readonly_text, segv_null_default_kills, non_canonical, many_mappings, sparse_touch, mincore_mapped,
-    shared_anon_over_fork, exec_of_anonymous_code, stack_grows, guard_page, mlock_ok, prot_none_reserve_huge, msync_anon, large_fill,
+    anon_is_zero,
+    mmap_fixed_replaces,
+    mmap_fixed_noreplace,
+    mmap_errors,
+    munmap_middle,
+    munmap_errors,
+    mprotect_read_only,
+    mprotect_none_then_back,
+    mprotect_unmapped_enomem,
+    mprotect_splits,
+    mremap_grow_in_place_or_move,
+    mremap_shrink,
+    mremap_fixed,
+    mremap_errors,
+    madvise_dontneed_zeroes,
+    madvise_errors,
+    brk_grow_shrink,
+    brk_via_malloc,
+    segv_maperr,
+    segv_accerr,
+    segv_write_readonly_text,
+    segv_null_default_kills,
+    non_canonical,
+    many_mappings,
+    sparse_touch,
+    mincore_mapped,
+    shared_anon_over_fork,
+    exec_of_anonymous_code,
+    stack_grows,
+    guard_page,
+    mlock_ok,
+    prot_none_reserve_huge,
+    msync_anon,
+    large_fill,
 ];
 
 unsafe fn anon_is_zero() {
@@ -44,12 +73,15 @@ unsafe fn mmap_fixed_noreplace() {
 
 unsafe fn mmap_errors() {
     fails!(libc::mmap(null_mut(), 0, RW, ANON, -1, 0), EINVAL);
-    fails!(libc::mmap(1 as *mut _, PAGE, RW, ANON | libc::MAP_FIXED, -1, 0), EINVAL);
+    fails!(libc::mmap(std::ptr::dangling_mut(), PAGE, RW, ANON | libc::MAP_FIXED, -1, 0), EINVAL);
     fails!(libc::mmap(null_mut(), PAGE, RW, libc::MAP_PRIVATE, -1, 0), EBADF);
     fails!(libc::mmap(null_mut(), PAGE, RW, libc::MAP_ANONYMOUS, -1, 0), EINVAL);
     fails!(libc::mmap(null_mut(), 1 << 47, RW, ANON, -1, 0), ENOMEM);
     fails!(libc::syscall(libc::SYS_mmap, 0, PAGE, RW, libc::MAP_PRIVATE, 0, 1), EINVAL);
-    fails!(libc::mmap(((1usize << 47) - PAGE) as *mut _, 2 * PAGE, RW, ANON | libc::MAP_FIXED, -1, 0), ENOMEM);
+    fails!(
+        libc::mmap(((1usize << 47) - PAGE) as *mut _, 2 * PAGE, RW, ANON | libc::MAP_FIXED, -1, 0),
+        ENOMEM
+    );
 }
 
 unsafe fn munmap_middle() {
@@ -203,7 +235,11 @@ unsafe fn brk_grow_shrink() {
     write_volatile(p, 3);
     assert_eq!(libc::syscall(libc::SYS_brk, b0) as usize, b0);
     assert_eq!(libc::syscall(libc::SYS_brk, want) as usize, want);
-    assert_eq!(read_volatile(((b0 + 2 * PAGE) & !(PAGE - 1)) as *mut u8), 0, "given back and taken again is zero");
+    assert_eq!(
+        read_volatile(((b0 + 2 * PAGE) & !(PAGE - 1)) as *mut u8),
+        0,
+        "given back and taken again is zero"
+    );
     assert_eq!(libc::syscall(libc::SYS_brk, 1usize) as usize, want, "a refused brk answers the present one");
     libc::syscall(libc::SYS_brk, b0);
 }

@@ -6,9 +6,22 @@ const PAGE: usize = 4096;
 const RW: i32 = libc::PROT_READ | libc::PROT_WRITE;
 
 tests![
-    private_reads_file, private_write_stays_private, shared_write_reaches_file, shared_seen_by_read, eof_in_page_is_zero,
-    sigbus_behind_eof, map_offset, file_closed_mapping_stays, unlinked_mapping_stays, map_needs_rights, memfd_shared_over_fork,
-    write_seen_in_mapping, truncate_under_mapping, map_own_executable, two_mappings_one_file, private_read_then_file_write,
+    private_reads_file,
+    private_write_stays_private,
+    shared_write_reaches_file,
+    shared_seen_by_read,
+    eof_in_page_is_zero,
+    sigbus_behind_eof,
+    map_offset,
+    file_closed_mapping_stays,
+    unlinked_mapping_stays,
+    map_needs_rights,
+    memfd_shared_over_fork,
+    write_seen_in_mapping,
+    truncate_under_mapping,
+    map_own_executable,
+    two_mappings_one_file,
+    private_read_then_file_write,
 ];
 
 unsafe fn file(name: &str, bytes: &[u8]) -> i32 {
@@ -65,7 +78,9 @@ unsafe fn eof_in_page_is_zero() {
 }
 
 extern "C" fn on_bus(_: i32, si: *mut libc::siginfo_t, _: *mut libc::c_void) {
-    unsafe { libc::_exit(if (*si).si_code == 2 { (((*si).si_addr() as usize) & (PAGE - 1)) as i32 } else { 250 }) }
+    unsafe {
+        libc::_exit(if (*si).si_code == 2 { (((*si).si_addr() as usize) & (PAGE - 1)) as i32 } else { 250 })
+    }
 }
 
 unsafe fn sigbus_behind_eof() {
@@ -151,7 +166,11 @@ unsafe fn truncate_under_mapping() {
     let p = mapf(f, 2 * PAGE, libc::PROT_READ, libc::MAP_SHARED, 0);
     assert_eq!(read_volatile(p.add(PAGE)), 1);
     ok!(libc::ftruncate(f, 10));
-    assert_eq!((read_volatile(p.add(9)), read_volatile(p.add(10))), (1, 0), "the cut tail of the page is zero");
+    assert_eq!(
+        (read_volatile(p.add(9)), read_volatile(p.add(10))),
+        (1, 0),
+        "the cut tail of the page is zero"
+    );
     let k = child(|| {
         libc::signal(libc::SIGBUS, libc::SIG_DFL);
         read_volatile(p.add(PAGE));
@@ -168,7 +187,11 @@ unsafe fn map_own_executable() {
     assert_eq!(std::slice::from_raw_parts(p, 4), b"\x7fELF");
     let w = c("/proc/self/exe");
     let e = libc::open(w.as_ptr(), libc::O_RDWR);
-    assert!(e == -1 && (errno() == libc::ETXTBSY || errno() == libc::EROFS || errno() == libc::EACCES), "errno {}", errno());
+    assert!(
+        e == -1 && (errno() == libc::ETXTBSY || errno() == libc::EROFS || errno() == libc::EACCES),
+        "errno {}",
+        errno()
+    );
 }
 
 unsafe fn two_mappings_one_file() {

@@ -2,9 +2,21 @@
 use crate::check::*;
 
 tests![
-    write_then_read, eof_when_writers_gone, sigpipe_and_epipe, nonblocking_eagain, blocking_across_fork, capacity_64k,
-    pipe2_flags, large_transfer, writev_readv, atomic_small_writes, fionread, lseek_espipe, splice_like_shell_pipeline,
-    pipe_size_fcntl, zero_length,
+    write_then_read,
+    eof_when_writers_gone,
+    sigpipe_and_epipe,
+    nonblocking_eagain,
+    blocking_across_fork,
+    capacity_64k,
+    pipe2_flags,
+    large_transfer,
+    writev_readv,
+    atomic_small_writes,
+    fionread,
+    lseek_espipe,
+    splice_like_shell_pipeline,
+    pipe_size_fcntl,
+    zero_length,
 ];
 
 unsafe fn write_then_read() {
@@ -181,14 +193,14 @@ unsafe fn splice_like_shell_pipeline() {
     let (r2, w2) = pipe();
     let a = child(|| {
         libc::dup2(w1, 1);
-        [r1, w1, r2, w2].map(|f| libc::close(f));
+        [r1, w1, r2, w2].iter().for_each(|f| assert_eq!(libc::close(*f), 0));
         put(1, b"pipeline");
         0
     });
     let b = child(|| {
         libc::dup2(r1, 0);
         libc::dup2(w2, 1);
-        [r1, w1, r2, w2].map(|f| libc::close(f));
+        [r1, w1, r2, w2].iter().for_each(|f| assert_eq!(libc::close(*f), 0));
         let v = get(0, 100);
         put(1, &v.iter().map(u8::to_ascii_uppercase).collect::<Vec<_>>());
         0

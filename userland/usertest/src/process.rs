@@ -3,10 +3,31 @@ use crate::check::*;
 use std::ptr::null_mut;
 
 tests![
-    getpid_is_stable, fork_returns_twice, exit_status_8_bits, wait_status_signal, wait_any, wait_echild, wait_wnohang,
-    waitid_exited, waitid_wnowait, wait_rusage, vfork_shares_memory, orphan_reparented, pgrp_wait, setsid_new_session,
-    setpgid_rules, fork_many, fork_fd_offset_shared, wait_stopped_continued, kill_group, clone_parent_tid, exit_group_ends_all,
-    ppid, fork_nested, sigchld_ignored_reaps, pidfd_basic,
+    getpid_is_stable,
+    fork_returns_twice,
+    exit_status_8_bits,
+    wait_status_signal,
+    wait_any,
+    wait_echild,
+    wait_wnohang,
+    waitid_exited,
+    waitid_wnowait,
+    wait_rusage,
+    vfork_shares_memory,
+    orphan_reparented,
+    pgrp_wait,
+    setsid_new_session,
+    setpgid_rules,
+    fork_many,
+    fork_fd_offset_shared,
+    wait_stopped_continued,
+    kill_group,
+    clone_parent_tid,
+    exit_group_ends_all,
+    ppid,
+    fork_nested,
+    sigchld_ignored_reaps,
+    pidfd_basic,
 ];
 
 unsafe fn getpid_is_stable() {
@@ -110,7 +131,11 @@ unsafe fn vfork_shares_memory() {
         libc::CLONE_VM | libc::CLONE_VFORK | libc::SIGCHLD,
         (&raw mut SHARED).cast(),
     ));
-    assert_eq!((&raw const SHARED).read_volatile(), 77, "the child ran to its end before we went on, in our memory");
+    assert_eq!(
+        (&raw const SHARED).read_volatile(),
+        77,
+        "the child ran to its end before we went on, in our memory"
+    );
     expect_exit(p, 5);
 }
 

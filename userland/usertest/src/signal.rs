@@ -4,11 +4,37 @@ use std::ptr::{null, null_mut};
 use std::sync::atomic::{AtomicI32, AtomicUsize, Ordering::SeqCst};
 
 tests![
-    handler_runs, handler_sees_siginfo, mask_defers, pending_reports, ignore, default_actions, kill_zero_probes, sigreturn_restores_registers,
-    handler_mask_blocks_self, nodefer, resethand, restart_read, no_restart_eintr, nanosleep_interrupted, pause_returns, sigsuspend,
-    standard_signals_do_not_queue, realtime_signals_queue, sigqueue_value, kill_stop_not_catchable, sigchld_info, raise_in_handler,
-    sigtimedwait, sigtimedwait_timeout, sigaction_returns_old, signal_wakes_futex_thread, tgkill_directs, process_signal_any_thread,
-    sigprocmask_errors, handler_on_spinning_code, alarm_fires,
+    handler_runs,
+    handler_sees_siginfo,
+    mask_defers,
+    pending_reports,
+    ignore,
+    default_actions,
+    kill_zero_probes,
+    sigreturn_restores_registers,
+    handler_mask_blocks_self,
+    nodefer,
+    resethand,
+    restart_read,
+    no_restart_eintr,
+    nanosleep_interrupted,
+    pause_returns,
+    sigsuspend,
+    standard_signals_do_not_queue,
+    realtime_signals_queue,
+    sigqueue_value,
+    kill_stop_not_catchable,
+    sigchld_info,
+    raise_in_handler,
+    sigtimedwait,
+    sigtimedwait_timeout,
+    sigaction_returns_old,
+    signal_wakes_futex_thread,
+    tgkill_directs,
+    process_signal_any_thread,
+    sigprocmask_errors,
+    handler_on_spinning_code,
+    alarm_fires,
 ];
 
 static COUNT: AtomicI32 = AtomicI32::new(0);
@@ -82,8 +108,24 @@ unsafe fn ignore() {
 
 unsafe fn default_actions() {
     let kills = [
-        libc::SIGHUP, libc::SIGINT, libc::SIGQUIT, libc::SIGILL, libc::SIGABRT, libc::SIGFPE, libc::SIGKILL, libc::SIGSEGV,
-        libc::SIGPIPE, libc::SIGALRM, libc::SIGTERM, libc::SIGUSR1, libc::SIGUSR2, libc::SIGBUS, libc::SIGSYS, libc::SIGTRAP, 34, 64,
+        libc::SIGHUP,
+        libc::SIGINT,
+        libc::SIGQUIT,
+        libc::SIGILL,
+        libc::SIGABRT,
+        libc::SIGFPE,
+        libc::SIGKILL,
+        libc::SIGSEGV,
+        libc::SIGPIPE,
+        libc::SIGALRM,
+        libc::SIGTERM,
+        libc::SIGUSR1,
+        libc::SIGUSR2,
+        libc::SIGBUS,
+        libc::SIGSYS,
+        libc::SIGTRAP,
+        34,
+        64,
     ];
     let no_core = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
     libc::setrlimit(libc::RLIMIT_CORE, &no_core);
@@ -126,7 +168,10 @@ unsafe fn sigreturn_restores_registers() {
         out("r12") a, out("r13") b, out("r14") cc, out("r15") d, out("rcx") _, out("r11") _,
     );
     assert_eq!(n(), 1);
-    assert_eq!((a, b, cc, d), (0x1111111111111111, 0x2222222222222222, 0x3333333333333333, 0x4444444444444444));
+    assert_eq!(
+        (a, b, cc, d),
+        (0x1111111111111111, 0x2222222222222222, 0x3333333333333333, 0x4444444444444444)
+    );
     assert_eq!(carry, 1, "flags survive");
 }
 
@@ -202,9 +247,16 @@ unsafe fn nanosleep_interrupted() {
     expect_exit(p, 0);
 }
 
+/// One SIGALRM from the interval timer.
+unsafe fn alarm_ms(ms: i64) {
+    let zero = libc::timeval { tv_sec: 0, tv_usec: 0 };
+    let it = libc::itimerval { it_interval: zero, it_value: libc::timeval { tv_sec: 0, tv_usec: ms * 1000 } };
+    ok!(libc::setitimer(libc::ITIMER_REAL, &it, null_mut()));
+}
+
 unsafe fn pause_returns() {
     on(libc::SIGALRM, 0);
-    libc::ualarm(20_000, 0);
+    alarm_ms(20);
     fails!(libc::pause(), EINTR);
     assert_eq!(n(), 1);
 }
@@ -344,7 +396,13 @@ unsafe fn signal_wakes_futex_thread() {
     static TID: AtomicI32 = AtomicI32::new(0);
     let t = std::thread::spawn(|| {
         TID.store(libc::syscall(libc::SYS_gettid) as i32, SeqCst);
-        let r = libc::syscall(libc::SYS_futex, WORD.as_ptr(), libc::FUTEX_WAIT_PRIVATE, 0, 0usize);
+        let r = libc::syscall(
+            libc::SYS_futex,
+            WORD.as_ptr(),
+            libc::FUTEX_WAIT | libc::FUTEX_PRIVATE_FLAG,
+            0,
+            0usize,
+        );
         (r, errno())
     });
     while TID.load(SeqCst) == 0 {

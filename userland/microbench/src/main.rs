@@ -1,0 +1,2 @@
+//! Costs of single kernel operations, as `name value unit` lines.
+fn main() {}

@@ -1,0 +1,2 @@
+//! Network load and latency from inside a guest.
+fn main() {}
