@@ -6,6 +6,7 @@ macro_rules! errnos {
     ($($name:ident = $num:literal, $text:literal;)*) => {
         /// A Linux error number. Two bytes, so that `Result<(), Errno>` stays in a register.
         #[derive(Clone, Copy, PartialEq, Eq, Hash)]
+        #[allow(non_camel_case_types, missing_docs)]
         #[repr(u16)]
         pub enum Errno {
             $(#[doc = $text] $name = $num,)*
