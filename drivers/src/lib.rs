@@ -1,1 +1,10 @@
-//! placeholder
+//! The devices of the machine, each over ring operations of the executor.
+//!
+//! * [`console`]: terminal lines on host descriptors.
+//! * [`ubd`]: disks on host files.
+//!
+//! Above: `vmlinux`, which hands them to the kernel as traits of `device` and `net`. Below: the executor and `arch`.
+#![deny(unsafe_code)]
+
+pub mod console;
+pub mod ubd;

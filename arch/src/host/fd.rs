@@ -43,6 +43,8 @@ pub struct OpenHow {
     pub sync: bool,
     /// O_NONBLOCK.
     pub nonblock: bool,
+    /// Open for writing alone.
+    pub write_only: bool,
 }
 
 impl From<OwnedFd> for HostFd {
@@ -74,8 +76,8 @@ impl HostFd {
             flags |= libc::O_NONBLOCK;
         }
         OpenOptions::new()
-            .read(true)
-            .write(how.write)
+            .read(!how.write_only)
+            .write(how.write || how.write_only)
             .create(how.create && how.write)
             .mode(0o644)
             .custom_flags(flags)
@@ -96,6 +98,25 @@ impl HostFd {
         }
         // SAFETY: the kernel has just made this number for us and nobody else knows it.
         Ok(Self::from(unsafe { OwnedFd::from_raw_fd(new) }))
+    }
+
+    /// Opens the same file once more, non-blocking, so that O_NONBLOCK is not forced upon others who share this open
+    /// file description (a shell shares its terminal with us). Works for terminals, pipes and devices that we may open;
+    /// not for sockets.
+    pub fn reopen_nonblocking(&self, write_only: bool) -> Result<Self> {
+        let path = format!("/proc/self/fd/{}", self.as_raw_fd());
+        Self::open(Path::new(&path), OpenHow { nonblock: true, write_only, ..OpenHow::default() })
+    }
+
+    /// send(2) without waiting; `ENOTSOCK` for anything but a socket.
+    pub fn send_now(&self, buf: &[u8]) -> Result<usize> {
+        let flags = rustix::net::SendFlags::DONTWAIT | rustix::net::SendFlags::NOSIGNAL;
+        rustix::net::send(self, buf, flags).map_err(from_rustix)
+    }
+
+    /// recv(2) without waiting; `ENOTSOCK` for anything but a socket.
+    pub fn recv_now(&self, buf: &mut [u8]) -> Result<usize> {
+        rustix::net::recv(self, buf, rustix::net::RecvFlags::DONTWAIT).map(|(n, _)| n).map_err(from_rustix)
     }
 
     /// read(2). May block if the file does.

@@ -38,7 +38,7 @@ pub fn unblock(signals: &[i32]) {
 /// Delivers a signal to this process (kill(2) on ourselves), for tests and for dying by a signal.
 pub fn raise(signal: i32) {
     // SAFETY: sends a signal to our own process; no memory involved.
-    unsafe { libc::kill(libc::getpid(), signal) };
+    unsafe { libc::kill(std::process::id().cast_signed(), signal) };
 }
 
 /// A non-blocking signalfd for signals that all threads have blocked.
@@ -73,4 +73,12 @@ impl SignalFd {
     pub fn raw(&self) -> i32 {
         self.0.as_raw_fd()
     }
+}
+
+/// Sends a signal to the calling thread alone (for tests: it reaches a signalfd that this thread reads).
+pub fn raise_in_thread(signal: i32) {
+    // SAFETY: gives the handle of the calling thread.
+    let me = unsafe { libc::pthread_self() };
+    // SAFETY: the handle is that of a live thread, the calling one.
+    unsafe { libc::pthread_kill(me, signal) };
 }

@@ -33,3 +33,26 @@ pub fn winsize(fd: &HostFd) -> Option<(u16, u16)> {
     let w = tcgetwinsize(fd).ok()?;
     (w.ws_col > 0 && w.ws_row > 0).then_some((w.ws_col, w.ws_row))
 }
+
+/// A new pseudo-terminal (pts(4)): (master, slave).
+pub fn open_pty() -> Result<(HostFd, HostFd)> {
+    use rustix::pty::{OpenptFlags, grantpt, ioctl_tiocgptpeer, openpt, unlockpt};
+    let flags = OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC;
+    let master = openpt(flags).map_err(from_rustix)?;
+    grantpt(&master).map_err(from_rustix)?;
+    unlockpt(&master).map_err(from_rustix)?;
+    let slave = ioctl_tiocgptpeer(&master, flags).map_err(from_rustix)?;
+    Ok((master.into(), slave.into()))
+}
+
+/// Sets the size of a terminal in columns and rows; its foreground processes get SIGWINCH.
+pub fn set_winsize(fd: &HostFd, cols: u16, rows: u16) -> Result<()> {
+    let size = rustix::termios::Winsize { ws_row: rows, ws_col: cols, ws_xpixel: 0, ws_ypixel: 0 };
+    rustix::termios::tcsetwinsize(fd, size).map_err(from_rustix)
+}
+
+/// True if the terminal is in raw mode: no echo, no lines, no signals.
+pub fn is_raw(fd: &HostFd) -> bool {
+    use rustix::termios::LocalModes as L;
+    tcgetattr(fd).is_ok_and(|t| !t.local_modes.intersects(L::ECHO | L::ICANON | L::ISIG))
+}
