@@ -1,10 +1,12 @@
 //! What is sent without copying: objects made of pieces, and memory outside the heap.
 
 use crate::host::fd::HostFd;
+use crate::mm::PhysMem;
 use std::any::Any;
 use std::mem::MaybeUninit;
 use std::ptr::NonNull;
 use std::sync::Arc;
+use uapi::{Errno, Result};
 
 /// Most pieces one send may have (a 64 KiB packet in pages, and headers).
 pub const MAX_SEGMENTS: usize = 20;
@@ -63,8 +65,7 @@ impl IoSource for Vec<u8> {
     }
 }
 
-/// Memory outside the heap that an operation reads into or writes from: guest frames. Made only by `arch::mm`, which
-/// vouches that the range stays mapped as long as `keep` lives. Guest memory is volatile: the kernel never makes a
+/// Memory outside the heap that an operation reads into or writes from: guest frames, kept mapped. Guest memory is volatile: the kernel never makes a
 /// reference to it, and the host does not mind.
 #[derive(Clone)]
 pub struct IoMem {
@@ -79,12 +80,14 @@ unsafe impl Send for IoMem {}
 unsafe impl Sync for IoMem {}
 
 impl IoMem {
-    /// # Safety
-    /// `ptr..ptr+len` must stay mapped readable and writable while `keep` lives, and no Rust reference to it may exist
-    /// meanwhile (guest memory, reached by volatile copies only).
-    #[allow(dead_code, reason = "called by arch::mm")]
-    pub(crate) unsafe fn new(ptr: NonNull<u8>, len: usize, keep: Arc<dyn Any + Send + Sync>) -> Self {
-        Self { ptr, len, _keep: keep }
+    /// The range `offset..offset+len` of guest memory; `EINVAL` if it does not lie in it.
+    pub fn frames(mem: &PhysMem, offset: u64, len: usize) -> Result<Self> {
+        let end = offset.checked_add(len as u64).ok_or(Errno::EINVAL)?;
+        if end > mem.len() as u64 {
+            return Err(Errno::EINVAL);
+        }
+        let (ptr, keep) = mem.target(offset, len);
+        Ok(Self { ptr: NonNull::new(ptr).ok_or(Errno::EINVAL)?, len, _keep: keep })
     }
 
     /// Bytes in the range.

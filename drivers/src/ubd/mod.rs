@@ -8,7 +8,7 @@
 mod request;
 
 use arch::host::fd::{FileKind, HostFd, OpenHow};
-use arch::irqchip::IoMem;
+use arch::mm::PhysMem;
 use device::BoxFuture;
 use device::block::BlockDevice;
 use std::path::PathBuf;
@@ -45,14 +45,6 @@ pub struct UbdConfig {
     pub serial: Option<String>,
 }
 
-/// Guest frames as a request reaches them; implemented by the memory of the machine.
-pub trait Frames: Send + Sync {
-    /// The range `offset..offset+len` of the memory file, for an operation of the ring.
-    fn target(&self, offset: u64, len: usize) -> IoMem;
-    /// Fills a range with zeros.
-    fn zero(&self, offset: u64, len: usize);
-}
-
 /// A disk on a host file.
 pub struct Ubd {
     fd: HostFd,
@@ -60,13 +52,13 @@ pub struct Ubd {
     size: u64,
     read_only: bool,
     serial: Option<String>,
-    frames: Option<Arc<dyn Frames>>,
+    frames: Option<PhysMem>,
 }
 
 impl Ubd {
     /// Opens and locks the host file. `frames` is the guest memory that `read_frames` fills. `Err` is one line for the user.
     /// Needs no executor yet.
-    pub fn open(cfg: &UbdConfig, frames: Option<Arc<dyn Frames>>) -> core::result::Result<Arc<Self>, String> {
+    pub fn open(cfg: &UbdConfig, frames: Option<PhysMem>) -> core::result::Result<Arc<Self>, String> {
         let file = cfg.path.display();
         let option = format!("ubd{}", cfg.unit);
         if cfg.unit >= MAX_UNITS {

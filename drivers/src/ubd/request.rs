@@ -1,11 +1,10 @@
 //! Requests cut into operations: pieces in flight together, short counts continued, the end of the file read as zeros.
 
-use super::Frames;
 use arch::host::fd::HostFd;
+use arch::mm::PhysMem;
 use executor::irq;
 use std::future::poll_fn;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::task::Poll;
 use uapi::{Errno, Result};
 
@@ -106,7 +105,7 @@ pub(super) async fn read_frames(
     fd: &HostFd,
     offset: u64,
     len: usize,
-    frames: &Arc<dyn Frames>,
+    frames: &PhysMem,
     mem: u64,
 ) -> Result<()> {
     let parts = pieces(len).map(|(start, n)| {
@@ -116,14 +115,8 @@ pub(super) async fn read_frames(
     together(parts, |_, ()| {}).await
 }
 
-async fn read_frames_piece(
-    fd: &HostFd,
-    offset: u64,
-    len: usize,
-    frames: &Arc<dyn Frames>,
-    mem: u64,
-) -> Result<()> {
-    let target = frames.target(mem, len);
+async fn read_frames_piece(fd: &HostFd, offset: u64, len: usize, frames: &PhysMem, mem: u64) -> Result<()> {
+    let target = irq::IoMem::frames(frames, mem, len)?;
     let (mut done, mut patience) = (0, Patience::default());
     while done < len {
         match irq::read_frames(fd, offset + done as u64, target.slice(done, len - done)).await {
