@@ -13,6 +13,7 @@ pub mod fs;
 pub mod futex;
 pub mod loader;
 pub mod mm;
+pub mod printk;
 pub mod signal;
 pub mod socket;
 pub mod syscall;

@@ -1,9 +1,11 @@
 //! File descriptors of a process.
 
 use super::file::File;
+use super::locks::Owner;
 use crate::{Errno, Result};
 use parking_lot::Mutex;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 #[derive(Clone)]
 struct Fd {
@@ -12,9 +14,16 @@ struct Fd {
 }
 
 /// The table that CLONE_FILES shares. The lowest free number is given, as POSIX wants it.
-#[derive(Default)]
 pub struct FdTable {
+    /// Names the table while it lives: the owner of POSIX locks.
+    pub id: u64,
     inner: Mutex<Inner>,
+}
+
+impl Default for FdTable {
+    fn default() -> Self {
+        Self::with(Inner::default())
+    }
 }
 
 #[derive(Default, Clone)]
@@ -28,6 +37,18 @@ struct Inner {
 pub const NR_OPEN: usize = 1 << 20;
 
 impl FdTable {
+    fn with(inner: Inner) -> Self {
+        static NEXT: AtomicU64 = AtomicU64::new(1);
+        Self { id: NEXT.fetch_add(1, Ordering::Relaxed), inner: Mutex::new(inner) }
+    }
+
+    /// What closing a descriptor of `file` does to the POSIX locks of the process (all of them on that file go).
+    fn unlock_posix(&self, file: &File) {
+        if let Some(locks) = file.inode.locks.get() {
+            locks.release(Owner::Posix(self.id));
+        }
+    }
+
     /// The open file of a descriptor, or `EBADF`.
     pub fn get(&self, fd: i32) -> Result<Arc<File>> {
         let i = usize::try_from(fd).map_err(|_| Errno::EBADF)?;
@@ -37,6 +58,9 @@ impl FdTable {
 
     /// Gives `file` the lowest free number at or above `min` and below `limit` (RLIMIT_NOFILE), or `EMFILE`.
     pub fn install(&self, file: Arc<File>, cloexec: bool, min: usize, limit: usize) -> Result<i32> {
+        if super::file::nr_files() > super::file::FILE_MAX {
+            return Err(Errno::ENFILE);
+        }
         let mut t = self.inner.lock();
         let from = t.first_free.max(min);
         let i = (from..t.fds.len()).find(|&i| t.fds[i].is_none()).unwrap_or(t.fds.len().max(from));
@@ -69,7 +93,12 @@ impl FdTable {
         if i >= t.fds.len() {
             t.fds.resize(i + 1, None);
         }
-        Ok(t.fds[i].replace(Fd { file, cloexec }).map(|e| e.file))
+        let old = t.fds[i].replace(Fd { file, cloexec }).map(|e| e.file);
+        drop(t);
+        if let Some(f) = &old {
+            self.unlock_posix(f);
+        }
+        Ok(old)
     }
 
     /// Takes a descriptor out of the table.
@@ -78,6 +107,8 @@ impl FdTable {
         let mut t = self.inner.lock();
         let e = t.fds.get_mut(i).and_then(Option::take).ok_or(Errno::EBADF)?;
         t.first_free = t.first_free.min(i);
+        drop(t);
+        self.unlock_posix(&e.file);
         Ok(e.file)
     }
 
@@ -98,7 +129,8 @@ impl FdTable {
 
     /// A copy for fork(2): same open files, own numbers.
     pub fn duplicate(&self) -> Self {
-        Self { inner: Mutex::new(self.inner.lock().clone()) }
+        let copy = self.inner.lock().clone();
+        Self::with(copy)
     }
 
     /// Closes what execve(2) closes; the files are dropped outside of the lock.
@@ -112,7 +144,9 @@ impl FdTable {
             }
         }
         drop(t);
-        drop(gone);
+        for e in gone.into_iter().flatten() {
+            self.unlock_posix(&e.file);
+        }
     }
 
     /// Closes `first..=last` (close_range(2)), or marks them close-on-exec.
@@ -131,12 +165,23 @@ impl FdTable {
             }
         }
         drop(t);
-        drop(gone);
+        for e in gone {
+            self.unlock_posix(&e.file);
+        }
     }
 
     /// All open numbers, ascending (/proc/self/fd).
     pub fn numbers(&self) -> Vec<i32> {
         let t = self.inner.lock();
         (0..t.fds.len()).filter(|&i| t.fds[i].is_some()).filter_map(|i| i32::try_from(i).ok()).collect()
+    }
+}
+
+impl Drop for FdTable {
+    fn drop(&mut self) {
+        let all = std::mem::take(&mut self.inner.get_mut().fds);
+        for e in all.into_iter().flatten() {
+            self.unlock_posix(&e.file);
+        }
     }
 }

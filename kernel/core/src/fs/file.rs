@@ -7,7 +7,7 @@ use crate::task::Task;
 use crate::{BoxFuture, Errno, Result};
 use std::any::Any;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use uapi::raw::general as c;
 
 /// What a kind of file does. Nothing here sleeps but the methods that return a boxed future; the blocking calls are
@@ -65,6 +65,21 @@ pub trait FileOps: Any + Send + Sync {
         None
     }
 
+    /// True if a write that fails with `EPIPE` also raises SIGPIPE (pipes, stream sockets).
+    fn sigpipe(&self) -> bool {
+        false
+    }
+
+    /// lseek(2) for files that do it their own way (SEEK_DATA, listings made anew); `None`: the usual one.
+    fn seek(&self, _file: &File, _offset: i64, _whence: u32) -> Option<Result<u64>> {
+        None
+    }
+
+    /// More lines of /proc/PID/fdinfo/N.
+    fn show_fdinfo(&self, _file: &File) -> String {
+        String::new()
+    }
+
     /// Called once when the last descriptor of the open file is gone.
     fn release(&self, _file: &File) {}
 
@@ -96,7 +111,34 @@ impl File {
         path: Option<super::path::Path>,
         flags: u32,
     ) -> Arc<Self> {
+        NR_FILES.fetch_add(1, Ordering::Relaxed);
+        if inode.is_regular()
+            && matches!(flags & c::O_ACCMODE, c::O_WRONLY | c::O_RDWR)
+            && flags & c::O_PATH == 0
+        {
+            inode.deny_write.fetch_sub(1, Ordering::AcqRel);
+        }
         Arc::new(Self { ops, path, inode, flags: AtomicU32::new(flags), pos: parking_lot::Mutex::new(0) })
+    }
+
+    /// Names the open file while it lives (lock owners, epoll).
+    pub fn id(&self) -> u64 {
+        std::ptr::from_ref(self) as u64
+    }
+
+    /// Takes write access away from everyone while a program runs from it; `ETXTBSY` if somebody writes it. Give it
+    /// back with [`allow_write`](Self::allow_write).
+    pub fn deny_write(&self) -> Result<()> {
+        self.inode
+            .deny_write
+            .fetch_update(Ordering::AcqRel, Ordering::Acquire, |n| (n >= 0).then_some(n + 1))
+            .map(|_| ())
+            .map_err(|_| Errno::ETXTBSY)
+    }
+
+    /// Ends [`deny_write`](Self::deny_write).
+    pub fn allow_write(&self) {
+        self.inode.deny_write.fetch_sub(1, Ordering::AcqRel);
     }
 
     /// open(2) flags as F_GETFL gives them.
@@ -164,7 +206,11 @@ impl File {
         if !self.writable() {
             return Err(Errno::EBADF);
         }
-        self.transfer(cur, at, from, false).await
+        let r = self.transfer(cur, at, from, false).await;
+        if r == Err(Errno::EPIPE) && self.ops.sigpipe() {
+            super::hooks::send_thread(cur, c::SIGPIPE);
+        }
+        r
     }
 
     /// The one wait loop: try; bring in what was missing; wait for readiness; try again. A signal or an error ends
@@ -190,7 +236,8 @@ impl File {
                 Ok(n) => {
                     total += n;
                     if at.is_none() && self.ops.seekable() {
-                        self.set_pos(pos + n as u64);
+                        let end = !read && self.flags() & c::O_APPEND != 0;
+                        self.set_pos(if end { self.ops.size() } else { pos + n as u64 });
                     }
                     // A copy that stopped at a missing page is not the end of the data: go on, unless EOF.
                     let more = iov.remaining() > 0 && n > 0 && n < want;
@@ -252,8 +299,26 @@ impl File {
     }
 }
 
+/// Open files of all processes (fs.file-nr).
+static NR_FILES: AtomicU64 = AtomicU64::new(0);
+/// Open files that all processes together may have (fs.file-max).
+pub const FILE_MAX: u64 = 1 << 20;
+
+/// Number of open files in all.
+pub fn nr_files() -> u64 {
+    NR_FILES.load(Ordering::Relaxed)
+}
+
 impl Drop for File {
     fn drop(&mut self) {
+        NR_FILES.fetch_sub(1, Ordering::Relaxed);
+        if self.inode.is_regular() && self.writable() {
+            self.inode.deny_write.fetch_add(1, Ordering::AcqRel);
+        }
+        if let Some(locks) = self.inode.locks.get() {
+            locks.unflock(self.id());
+            locks.release(super::locks::Owner::Ofd(self.id()));
+        }
         let ops = Arc::clone(&self.ops);
         ops.release(self);
     }

@@ -1,12 +1,40 @@
 //! Files: descriptors, open files, inodes, dentries, mounts and the file systems.
 //!
-//! Key types: [`file::File`] (an open file), [`file::FileOps`] (what a kind of file does), [`fdtable::FdTable`].
+//! Key types: [`file::File`] (an open file), [`file::FileOps`] (what a kind of file does), [`fdtable::FdTable`],
+//! [`inode::Inode`], [`dentry::Dentry`], [`mount::Mount`], [`path::Path`], [`namei::Walk`] (path walk).
 //! Above: `syscall`. Below: `mm` (page cache, user copies), `device` (disks, terminals).
-//! Lock order: `FdTable` > dentry > inode > page cache. No lock is held over an await or while `FileOps` run.
+//! Lock order: `FdTable` > dentry > inode > page cache. No lock is held over an await or while `FileOps` run, but
+//! for an inode's write lock, which spans one try of a write.
 
+pub mod anon;
+pub mod attr;
+pub mod blkdev;
+pub mod cached_file;
+pub mod dentry;
+pub mod devices;
+pub mod dir;
 pub mod fdtable;
 pub mod file;
+pub mod hooks;
+pub mod impls;
 pub mod inode;
 pub mod iov;
+pub mod locks;
+pub mod memdev;
+pub mod mount;
+pub mod namei;
+pub mod namei_ops;
+pub mod open;
 pub mod path;
+pub mod perm;
+pub mod pipe;
 pub mod poll;
+pub mod super_block;
+pub mod syscalls;
+
+/// Makes file system types and devices known. Called once at boot, before the first task.
+pub fn init() {
+    impls::tmpfs::register();
+    impls::devtmpfs::register();
+    memdev::register();
+}

@@ -1,1 +1,4 @@
-//! Terminals: line discipline, job control.
+//! Terminals.
+
+/// Writes kernel text to the console.
+pub fn console_write(_text: &[u8]) {}

@@ -1,0 +1,5 @@
+//! The file systems: one folder or file a type, each behind `InodeOps` and `SuperOps`.
+
+pub mod cpio;
+pub mod devtmpfs;
+pub mod tmpfs;

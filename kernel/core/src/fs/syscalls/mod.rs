@@ -1,0 +1,1 @@
+//! The system calls on files, one file a family.
