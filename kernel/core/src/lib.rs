@@ -5,7 +5,7 @@
 //! `device` and `net::dev`; this crate sees no driver and no host call.
 //!
 //! Lock order, outermost first (a lock may be taken only while holding locks above it):
-//! `task::pid` tables > `ThreadGroup` > `Task` fields > `FdTable` > inode and dentry locks > `Mm` > page cache >
+//! `task::pid` table > `ThreadGroup` > signals > `Task` fields > `FdTable` > inode and dentry locks > `Mm` > page cache >
 //! page allocator > wait queues.
 #![deny(unsafe_code)]
 
@@ -13,6 +13,7 @@ pub mod fs;
 pub mod futex;
 pub mod loader;
 pub mod mm;
+pub mod power;
 pub mod printk;
 pub mod signal;
 pub mod socket;

@@ -1,15 +1,29 @@
 //! Tasks (threads), thread groups (processes), process groups and sessions, and their lives.
 //!
-//! Key types: [`Task`], [`ThreadGroup`]. Neighbours: `signal` (pending signals, delivery), `mm`, `fs`.
-//! Lock order: pid table > `ThreadGroup::inner` > `Task` fields.
+//! Key types: [`Task`], [`ThreadGroup`], [`session::Session`], [`pid::PidTable`]. A life: `copy` makes a task, `run`
+//! runs it, `exit` ends it, `wait` lets the parent collect it.
+//! Neighbours: `signal` (pending signals, delivery), `mm`, `fs`, `futex` (robust lists).
+//! Lock order: pid table > `ThreadGroup::inner` > `ThreadGroup::signals` > `TaskSignals` > `SigHand` > other `Task`
+//! fields. Kinship (parent, children, process group, session, zombie) changes only with the pid table locked for
+//! writing. Wait queues may be woken under any of them.
 
+pub mod completion;
+pub mod copy;
 pub mod cred;
+pub mod exit;
 pub mod ids;
+pub mod pid;
+pub mod pidfd;
+pub mod regs;
+pub mod rusage;
 pub mod sched;
+pub mod session;
 pub mod task;
 pub mod thread_group;
+pub mod wait;
 pub mod wait_event;
 
 pub use cred::Cred;
-pub use task::Task;
+pub use regs::UserRegs;
+pub use task::{Pid, Task};
 pub use thread_group::ThreadGroup;

@@ -1,14 +1,17 @@
 //! A task: one guest thread.
 
+use super::completion::Completion;
 use super::cred::Cred;
 use super::thread_group::ThreadGroup;
+use crate::BoxFuture;
 use crate::fs::fdtable::FdTable;
 use crate::fs::path::FsStruct;
 use crate::mm::Mm;
 use crate::signal::{SigHand, TaskSignals};
+use klib::ktime::Ktime;
 use parking_lot::Mutex;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64};
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU8, AtomicU32, AtomicU64, Ordering};
 use std::task::Waker;
 
 /// A thread id or process id as guests see it.
@@ -16,8 +19,7 @@ pub type Pid = u32;
 
 /// One guest thread. Shared parts hang on `Arc`s that clone(2) shares or copies.
 pub struct Task {
-    /// Thread id.
-    pub tid: Pid,
+    tid: AtomicU32,
     /// The process.
     pub group: Arc<ThreadGroup>,
     /// Command name (TASK_COMM_LEN with the NUL).
@@ -34,6 +36,32 @@ pub struct Task {
     pub clear_child_tid: AtomicU64,
     /// set_robust_list(2): head of the list.
     pub robust_list: AtomicU64,
+    /// CLONE_CHILD_SETTID: written in the child before it first runs; 0 for none. See `task::copy`.
+    pub set_child_tid: AtomicU64,
+    /// A parent that vfork(2) holds until this task execs or exits.
+    pub vfork_done: Mutex<Option<Arc<Completion>>>,
+    /// What restart_syscall(2) goes on with.
+    pub restart_block: Mutex<Option<RestartFn>>,
+    /// The thread is to end: it must not go back to user mode. Set by `exit::thread_exit` and fatal signals.
+    pub exiting: AtomicBool,
+    /// Status of the thread's end as wait(2) gives it.
+    pub exit_status: AtomicI32,
+    /// PR_SET_PDEATHSIG.
+    pub pdeath_signal: AtomicI32,
+    /// What the task does now; see [`Task::state_char`].
+    pub(super) state: AtomicU8,
+    /// Nice value, -20..=19 (setpriority(2)).
+    pub nice: AtomicI32,
+    /// Scheduling policy (SCHED_*) and, in bits 8.., its priority.
+    pub policy: AtomicU32,
+    /// CPUs on which the task may run, bit n = CPU n.
+    pub affinity: AtomicU64,
+    /// PR_SET_TIMERSLACK in ns.
+    pub timer_slack_ns: AtomicU64,
+    /// Stack pointer at the last trap whose registers were seen (sigaltstack(2)); 0 if none.
+    pub user_sp: AtomicU64,
+    /// When it was started.
+    pub start_time: Ktime,
     /// A signal may be deliverable: looked at before going to user mode and by interruptible waits.
     pub sig_pending: AtomicBool,
     /// The guest thread is in user mode (or about to be): a signal must kick it out. See `task::run`.
@@ -46,8 +74,19 @@ pub struct Task {
     pub utime_ns: AtomicU64,
     /// See [`utime_ns`](Self::utime_ns).
     pub stime_ns: AtomicU64,
+    /// Page faults without I/O.
+    pub min_flt: AtomicU64,
+    /// Page faults with I/O.
+    pub maj_flt: AtomicU64,
+    /// Voluntary switches: waits that slept.
+    pub nvcsw: AtomicU64,
+    /// Involuntary switches.
+    pub nivcsw: AtomicU64,
     pub(super) waker: Mutex<Option<Waker>>,
 }
+
+/// What restart_syscall(2) calls: the rest of a call whose time limit must not start anew.
+pub type RestartFn = Box<dyn FnOnce(Arc<Task>) -> BoxFuture<'static, crate::Result<u64>> + Send>;
 
 /// What a new task is made of.
 pub struct TaskParts {
@@ -75,7 +114,7 @@ impl Task {
     /// A new task; the caller adds it to its group and starts `task::run`.
     pub fn new(p: TaskParts) -> Arc<Self> {
         Arc::new(Self {
-            tid: p.tid,
+            tid: AtomicU32::new(p.tid),
             group: p.group,
             comm: Mutex::new(p.comm),
             mm: Mutex::new(Some(p.mm)),
@@ -86,14 +125,82 @@ impl Task {
             signals: p.signals,
             clear_child_tid: AtomicU64::new(0),
             robust_list: AtomicU64::new(0),
+            set_child_tid: AtomicU64::new(0),
+            vfork_done: Mutex::new(None),
+            restart_block: Mutex::new(None),
+            exiting: AtomicBool::new(false),
+            exit_status: AtomicI32::new(0),
+            pdeath_signal: AtomicI32::new(0),
+            state: AtomicU8::new(b'R'),
+            nice: AtomicI32::new(0),
+            policy: AtomicU32::new(0),
+            affinity: AtomicU64::new(u64::MAX),
+            timer_slack_ns: AtomicU64::new(50_000),
+            user_sp: AtomicU64::new(0),
+            start_time: executor::time::now(),
             sig_pending: AtomicBool::new(false),
             in_user: AtomicBool::new(false),
             host_tid: AtomicU32::new(0),
             cpu: AtomicU32::new(0),
             utime_ns: AtomicU64::new(0),
             stime_ns: AtomicU64::new(0),
+            min_flt: AtomicU64::new(0),
+            maj_flt: AtomicU64::new(0),
+            nvcsw: AtomicU64::new(0),
+            nivcsw: AtomicU64::new(0),
             waker: Mutex::new(None),
         })
+    }
+
+    /// Thread id. It changes once at most: when a thread that is not the leader calls execve(2).
+    pub fn tid(&self) -> Pid {
+        self.tid.load(Ordering::SeqCst)
+    }
+
+    /// execve(2) of a thread that is not the leader: it takes the leader's id over (`exit::de_thread`).
+    pub(super) fn set_tid(&self, tid: Pid) {
+        self.tid.store(tid, Ordering::SeqCst);
+    }
+
+    /// State as /proc/PID/stat shows it: R running, S sleeping, T stopped, Z ended.
+    pub fn state_char(&self) -> char {
+        char::from(self.state.load(Ordering::Relaxed))
+    }
+
+    /// Sets the state that [`state_char`](Self::state_char) shows.
+    pub fn set_state(&self, state: u8) {
+        self.state.store(state, Ordering::Relaxed);
+    }
+
+    /// Command name without the padding.
+    pub fn comm_bytes(&self) -> Vec<u8> {
+        let c = *self.comm.lock();
+        c.iter().copied().take_while(|&b| b != 0).collect()
+    }
+
+    /// Sets the command name, cut to 15 bytes.
+    pub fn set_comm(&self, name: &[u8]) {
+        let mut c = [0u8; 16];
+        for (d, s) in c.iter_mut().zip(name.iter().take_while(|&&b| b != 0).take(15)) {
+            *d = *s;
+        }
+        *self.comm.lock() = c;
+    }
+
+    /// Puts another table of signal handlers in place (execve(2)).
+    pub fn replace_sighand(&self, sighand: Arc<SigHand>) {
+        *self.sighand.lock() = sighand;
+    }
+
+    /// The signal handlers.
+    pub fn sighand(&self) -> Arc<SigHand> {
+        Arc::clone(&self.sighand.lock())
+    }
+
+    /// Leaves what restart_syscall(2) is to call and gives the error that makes it so.
+    pub fn set_restart(&self, f: RestartFn) -> crate::Errno {
+        *self.restart_block.lock() = Some(f);
+        crate::Errno::ERESTART_RESTARTBLOCK
     }
 
     /// The address space.

@@ -25,6 +25,7 @@ impl Task {
         poll_fn(move |cx| {
             target.arm(cx.waker());
             self.arm_signal_waker(cx.waker());
+            self.set_state(b'R');
             if let Some(v) = ready(&mut table) {
                 return Poll::Ready(Ok(v));
             }
@@ -37,6 +38,38 @@ impl Task {
             {
                 return Poll::Ready(Err(Errno::ETIMEDOUT));
             }
+            self.set_state(b'S');
+            self.nvcsw.fetch_add(1, Ordering::Relaxed);
+            Poll::Pending
+        })
+        .await
+    }
+
+    /// As [`wait_event`](Self::wait_event) without a deadline, but only a fatal signal ends it (`ERESTARTNOINTR`).
+    pub async fn wait_killable<T>(&self, ready: impl FnMut(&mut PollTable) -> Option<T>) -> Result<T> {
+        self.wait_killable_as(b'D', ready).await
+    }
+
+    /// As [`wait_killable`](Self::wait_killable), shown in /proc as `state`.
+    pub async fn wait_killable_as<T>(
+        &self,
+        state: u8,
+        mut ready: impl FnMut(&mut PollTable) -> Option<T>,
+    ) -> Result<T> {
+        let target: Arc<TaskTarget> = Arc::default();
+        let mut table = PollTable::for_task(&target);
+        poll_fn(move |cx| {
+            target.arm(cx.waker());
+            self.arm_signal_waker(cx.waker());
+            self.set_state(b'R');
+            if let Some(v) = ready(&mut table) {
+                return Poll::Ready(Ok(v));
+            }
+            table.registered();
+            if self.fatal_signal_pending() {
+                return Poll::Ready(Err(Errno::ERESTARTNOINTR));
+            }
+            self.set_state(state);
             Poll::Pending
         })
         .await
