@@ -93,17 +93,18 @@ impl BufRing {
     }
 
     fn give_back(&self, bid: u16) {
+        let addr = self.slot_base(bid).as_ptr() as u64 + self.headroom as u64;
         let mut tail = self.tail.lock().unwrap_or_else(PoisonError::into_inner);
         let index = usize::from(*tail & (self.entries - 1));
         let entries = self.ring.base().cast::<Entry>().as_ptr();
         // SAFETY: index < entries; the mapping holds that many.
         let entry = unsafe { entries.add(index) };
         // SAFETY: entry is in the mapping; the host does not read it before the tail moves past it.
-        unsafe { (&raw mut (*entry).addr).write(self.slot_base(bid).as_ptr() as u64 + self.headroom as u64) };
+        unsafe { (*entry).addr = addr };
         // SAFETY: as above.
-        unsafe { (&raw mut (*entry).len).write((self.slot_size - self.headroom) as u32) };
+        unsafe { (*entry).len = (self.slot_size - self.headroom) as u32 };
         // SAFETY: as above.
-        unsafe { (&raw mut (*entry).bid).write(bid) };
+        unsafe { (*entry).bid = bid };
         *tail = tail.wrapping_add(1);
         // SAFETY: entry 0 exists; its `resv` is the tail, which only this function writes, under the lock.
         let shared = unsafe { &raw mut (*entries).resv };
