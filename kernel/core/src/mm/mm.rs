@@ -1,84 +1,104 @@
 //! A guest address space.
 
-use crate::{Errno, Result};
+use super::frames::frames;
+use super::pte::PageTable;
+use super::space::Space;
+use super::vma::VmaTree;
+use arch::user::GUEST_END;
+use executor::irq::{POLLIN, poll_fd};
+use parking_lot::{Mutex, RwLock};
+use std::os::fd::AsRawFd;
 use std::sync::Arc;
-use uapi::pod::{self, Pod};
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// Top of the area in which mmap(2) places things, growing down; the stack lies above.
+pub const MMAP_TOP: u64 = GUEST_END - (1 << 30);
 
 /// A guest address space, shared by the threads of a process (and by a vfork child).
-pub struct Mm {}
+pub struct Mm {
+    /// Names the address space, never used again.
+    pub id: u64,
+    pub(super) inner: RwLock<MmInner>,
+    /// The host process.
+    pub space: Arc<Space>,
+    /// Where the program's parts lie, for /proc and the loader.
+    pub layout: Mutex<Layout>,
+}
+
+/// The areas and pages.
+#[derive(Default)]
+pub(super) struct MmInner {
+    pub vmas: VmaTree,
+    pub pt: PageTable,
+    /// Start of the heap and its current end.
+    pub brk_start: u64,
+    pub brk: u64,
+}
+
+/// Addresses that /proc/PID/{stat,cmdline,environ,auxv} need, and the program itself.
+#[derive(Clone, Default)]
+pub struct Layout {
+    /// Code.
+    pub code: (u64, u64),
+    /// Data.
+    pub data: (u64, u64),
+    /// Address of the first stack frame.
+    pub stack: u64,
+    /// Arguments on the stack.
+    pub args: (u64, u64),
+    /// Environment on the stack.
+    pub env: (u64, u64),
+    /// The auxiliary vector, as bytes.
+    pub auxv: Vec<u8>,
+    /// The program file, for /proc/PID/exe.
+    pub exe: Option<Arc<crate::fs::file::File>>,
+}
+
+static NEXT_ID: AtomicU64 = AtomicU64::new(1);
 
 impl Mm {
-    /// Copies to the guest without sleeping; gives the number of bytes copied before the first page that is missing
-    /// or may not be written.
-    pub fn try_copy_to_user(&self, _addr: u64, _src: &[u8]) -> usize {
-        0
+    /// An empty address space in a fresh host process.
+    pub fn new(space: Arc<Space>) -> Arc<Self> {
+        Arc::new(Self {
+            id: NEXT_ID.fetch_add(1, Ordering::Relaxed),
+            inner: RwLock::default(),
+            space,
+            layout: Mutex::default(),
+        })
     }
 
-    /// As [`try_copy_to_user`](Self::try_copy_to_user), the other way.
-    pub fn try_copy_from_user(&self, _addr: u64, _dst: &mut [u8]) -> usize {
-        0
+    /// Pages in memory.
+    pub fn resident_pages(&self) -> u64 {
+        self.inner.read().pt.resident()
     }
 
-    /// Brings the pages of a range in, for reading or writing. `EFAULT` where the guest may not.
-    pub async fn fault_in(&self, _addr: u64, _len: usize, _write: bool) -> Result<()> {
-        Err(Errno::EFAULT)
+    /// Pages of all areas.
+    pub fn total_pages(&self) -> u64 {
+        self.inner.read().vmas.pages()
     }
 
-    /// Copies from the guest, bringing pages in as needed.
-    pub async fn copy_from_user(&self, addr: u64, dst: &mut [u8]) -> Result<()> {
-        let mut done = 0;
-        loop {
-            done += self.try_copy_from_user(addr.wrapping_add(done as u64), &mut dst[done..]);
-            if done == dst.len() {
-                return Ok(());
-            }
-            self.fault_in(addr.wrapping_add(done as u64), 1, false).await?;
-        }
-    }
-
-    /// Copies to the guest, bringing pages in as needed.
-    pub async fn copy_to_user(&self, addr: u64, src: &[u8]) -> Result<()> {
-        let mut done = 0;
-        loop {
-            done += self.try_copy_to_user(addr.wrapping_add(done as u64), &src[done..]);
-            if done == src.len() {
-                return Ok(());
-            }
-            self.fault_in(addr.wrapping_add(done as u64), 1, true).await?;
-        }
-    }
-
-    /// Reads a C struct.
-    pub async fn read_obj<T: Pod>(&self, addr: u64) -> Result<T> {
-        let mut buf = vec![0u8; size_of::<T>()];
-        self.copy_from_user(addr, &mut buf).await?;
-        pod::read_from(&buf).ok_or(Errno::EFAULT)
-    }
-
-    /// Writes a C struct.
-    pub async fn write_obj<T: Pod>(&self, addr: u64, value: &T) -> Result<()> {
-        let bytes = pod::bytes_of(value).to_vec();
-        self.copy_to_user(addr, &bytes).await
-    }
-
-    /// Reads a NUL-terminated string, without the NUL; `ENAMETOOLONG` if none is found in `max` bytes.
-    pub async fn read_cstr(&self, addr: u64, max: usize) -> Result<Vec<u8>> {
-        let mut out = Vec::new();
-        let mut at = addr;
-        while out.len() < max {
-            let n = (max - out.len()).min(256).min(4096 - (at as usize & 4095));
-            let mut buf = [0u8; 256];
-            self.copy_from_user(at, &mut buf[..n]).await?;
-            if let Some(end) = buf[..n].iter().position(|&b| b == 0) {
-                out.extend_from_slice(&buf[..end]);
-                return Ok(out);
-            }
-            out.extend_from_slice(&buf[..n]);
-            at = at.wrapping_add(n as u64);
-        }
-        Err(Errno::ENAMETOOLONG)
+    /// Start and end of the heap.
+    pub fn heap(&self) -> (u64, u64) {
+        let i = self.inner.read();
+        (i.brk_start, i.brk)
     }
 }
 
-/// The shape in which `Task` holds its address space.
-pub type MmRef = Arc<Mm>;
+impl Drop for Mm {
+    /// Ends the host process; its frames are free when the host says that it is gone, for until then its threads may
+    /// still write to them.
+    fn drop(&mut self) {
+        let mut held = self.space.tlb.kill();
+        self.space.kill();
+        let inner = self.inner.get_mut();
+        inner.pt.for_each(0, GUEST_END, |_, p| held.push(p.pfn()));
+        let space = Arc::clone(&self.space);
+        executor::spawn(async move {
+            if let Some(fd) = space.stub.pidfd() {
+                poll_fd(fd.as_raw_fd(), POLLIN).await.ok();
+            }
+            held.into_iter().for_each(|p| frames().put(p));
+            drop(space);
+        });
+    }
+}

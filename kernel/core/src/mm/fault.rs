@@ -1,0 +1,315 @@
+//! Page faults: the guest's own, and those that the kernel's copies meet.
+
+use super::frames::frames;
+use super::mm::{Mm, MmInner};
+use super::page_cache::PageCache;
+use super::pte::{PageTable, Pte};
+use super::tlb::{Ticket, Tlb};
+use super::vma::{Backing, PROT_EXEC, PROT_READ, PROT_WRITE, Vma};
+use crate::{Errno, Result};
+use arch::mm::MapOp;
+use klib::addr::{PAGE_SIZE, Pfn, RUN_PAGES, RUN_SIZE, page_down};
+use std::sync::Arc;
+
+/// What was attempted.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Access {
+    /// A read.
+    Read,
+    /// A write.
+    Write,
+    /// An instruction fetch.
+    Exec,
+}
+
+impl Access {
+    /// From the CPU's page fault error code.
+    pub fn from_error_code(err: u64) -> Self {
+        match (err & 2 != 0, err & 16 != 0) {
+            (true, _) => Self::Write,
+            (_, true) => Self::Exec,
+            _ => Self::Read,
+        }
+    }
+}
+
+/// Why a fault cannot be mended; the signal that the guest gets.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum BadFault {
+    /// SIGSEGV, SEGV_MAPERR: nothing is mapped there.
+    Unmapped,
+    /// SIGSEGV, SEGV_ACCERR: the area does not allow it.
+    Protected,
+    /// SIGBUS, BUS_ADRERR: past the end of the file, or the file could not be read.
+    PastEnd,
+    /// `mem=` is full: the process ends.
+    NoMemory,
+}
+
+/// Most runs that a sequential walk gets at one fault (1 MiB).
+const MAX_WINDOW: u32 = 16;
+
+enum Step {
+    Done(Ticket),
+    /// Pages of a file are missing.
+    Fill {
+        cache: Arc<PageCache>,
+        pos: u64,
+        len: usize,
+    },
+}
+
+impl Mm {
+    /// Mends a fault of guest code at `addr`: afterwards the access can be repeated.
+    pub async fn handle_fault(&self, addr: u64, access: Access) -> Result<(), BadFault> {
+        self.resolve(addr, access, true).await
+    }
+
+    /// Brings the page at `addr` in for `access`; with `map` also into the stub.
+    pub(super) async fn resolve(&self, addr: u64, access: Access, map: bool) -> Result<(), BadFault> {
+        // A file page may be dropped between its reading and its mapping: bounded tries.
+        for _ in 0..16 {
+            let step = self.inner.write().fault(&self.space.tlb, addr, access, map)?;
+            match step {
+                Step::Done(ticket) => {
+                    return match self.space.tlb.flush(ticket).await {
+                        Err(Errno::ENOMEM) => Err(BadFault::NoMemory),
+                        // A dead stub is noticed by its threads.
+                        _ => Ok(()),
+                    };
+                }
+                Step::Fill { cache, pos, len } => match cache.fill(pos, len).await {
+                    Ok(()) => {}
+                    Err(Errno::ENOMEM) => return Err(BadFault::NoMemory),
+                    Err(_) => return Err(BadFault::PastEnd),
+                },
+            }
+        }
+        Err(BadFault::PastEnd)
+    }
+}
+
+impl MmInner {
+    fn fault(&mut self, tlb: &Tlb, addr: u64, access: Access, map: bool) -> Result<Step, BadFault> {
+        let vma = self.vmas.find_mut(addr).ok_or(BadFault::Unmapped)?;
+        let allowed = match access {
+            Access::Write => vma.prot & PROT_WRITE != 0,
+            Access::Read => vma.prot & (PROT_READ | PROT_WRITE | PROT_EXEC) != 0,
+            Access::Exec => vma.prot & PROT_EXEC != 0,
+        };
+        if !allowed {
+            return Err(BadFault::Protected);
+        }
+        let page = page_down(addr);
+        let run = RUN_SIZE as u64;
+        let start = (addr / run * run).max(vma.start);
+        let end = (addr / run * run + run).min(vma.end);
+        let here = self.pt.get(page);
+        let write = access == Access::Write;
+        if here.present() {
+            if write && !here.writable() {
+                copy_on_write(&mut self.pt, vma, tlb, start, end, page)?;
+            } else if map && here.mapped() {
+                // The stub should have it. It does not (or the fault raced with a change): tell it again.
+                let (mem, prot) = (here.pfn().offset(), host_prot(vma, here));
+                tlb.push(MapOp::Map { va: page, len: PAGE_SIZE as u64, mem, prot, populate: true });
+            }
+            return Ok(Step::Done(if map {
+                map_range(&mut self.pt, vma, tlb, start, end, true)
+            } else {
+                tlb.now()
+            }));
+        }
+        let anon = matches!(vma.backing, Backing::Anon);
+        if anon {
+            return self.fault_anon(tlb, page, start, end, map);
+        }
+        let Backing::File { cache, .. } = &vma.backing else { return Err(BadFault::Unmapped) };
+        let (cache, pos) = (Arc::clone(cache), vma.file_offset(page));
+        if pos >= cache.size().next_multiple_of(PAGE_SIZE as u64) {
+            return Err(BadFault::PastEnd);
+        }
+        if !insert_file_pages(&mut self.pt, vma, &cache, start, end, page)? {
+            let len = (end - page) as usize;
+            return Ok(Step::Fill { cache, pos, len });
+        }
+        if write && vma.private() {
+            copy_on_write(&mut self.pt, vma, tlb, start, end, page)?;
+        }
+        Ok(Step::Done(if map { map_range(&mut self.pt, vma, tlb, start, end, true) } else { tlb.now() }))
+    }
+
+    /// Fresh zeroed frames for the rest of a run, or for several runs when faults walk upwards.
+    fn fault_anon(
+        &mut self,
+        tlb: &Tlb,
+        page: u64,
+        start: u64,
+        mut end: u64,
+        map: bool,
+    ) -> Result<Step, BadFault> {
+        let Some(vma) = self.vmas.find_mut(page) else { return Err(BadFault::Unmapped) };
+        let sequential = vma.next_fault == page && start == page;
+        vma.window = if sequential { (vma.window * 2).clamp(1, MAX_WINDOW) } else { 1 };
+        if map && sequential && vma.window > 1 {
+            let limit = (start / RUN_SIZE as u64 + u64::from(vma.window)) * RUN_SIZE as u64;
+            end = limit.min(vma.end);
+            // Only as far as nothing is there yet.
+            let mut at = start;
+            while at < end && self.pt.chunk(at).is_none() {
+                at += RUN_SIZE as u64 - at % RUN_SIZE as u64;
+            }
+            end = end.min(at.max(start + PAGE_SIZE as u64));
+        }
+        vma.next_fault = end;
+        let (read, write) = rights(vma, true);
+        let mut at = start;
+        while at < end {
+            let stop = (at / RUN_SIZE as u64 * RUN_SIZE as u64 + RUN_SIZE as u64).min(end);
+            if let Err(e) = fill_anon(&mut self.pt, at, stop, read, write) {
+                if self.pt.get(page).present() {
+                    break;
+                }
+                // Not even a run is left: the one page, or nothing.
+                let pfn = frames().alloc(1).map_err(|_| e)?;
+                self.pt.set(page, Pte::new(pfn, read, write));
+                break;
+            }
+            at = stop;
+        }
+        let ticket = if map { map_range(&mut self.pt, vma, tlb, start, end, sequential) } else { tlb.now() };
+        Ok(Step::Done(ticket))
+    }
+}
+
+/// What entries of an area may say: readable, and writable if the frame is the area's own.
+pub(super) fn rights(vma: &Vma, own: bool) -> (bool, bool) {
+    (vma.prot != 0, own && vma.prot & PROT_WRITE != 0)
+}
+
+/// Puts frames where none are in `start..end`, which lies in one run; all neighbours if the range is empty.
+fn fill_anon(pt: &mut PageTable, start: u64, end: u64, read: bool, write: bool) -> Result<(), BadFault> {
+    let page = PAGE_SIZE as u64;
+    let mut at = start;
+    while at < end {
+        if pt.get(at).present() {
+            at += page;
+            continue;
+        }
+        let mut stop = at + page;
+        while stop < end && !pt.get(stop).present() {
+            stop += page;
+        }
+        let n = ((stop - at) / page) as usize;
+        let first = frames().alloc(n.min(RUN_PAGES)).map_err(|_| BadFault::NoMemory)?;
+        for i in 0..n {
+            pt.set(at + i as u64 * page, Pte::new(first.add(i as u32), read, write));
+        }
+        at = stop;
+    }
+    Ok(())
+}
+
+/// Enters the cached pages of `start..end` that are not there yet. False if the one at `page` is not cached.
+fn insert_file_pages(
+    pt: &mut PageTable,
+    vma: &Vma,
+    cache: &PageCache,
+    start: u64,
+    end: u64,
+    page: u64,
+) -> Result<bool, BadFault> {
+    // A private page belongs to the cache until it is copied; a shared one is written in place.
+    let (read, write) = rights(vma, vma.shared);
+    if !cache.get_page(vma.file_offset(page), vma.shared, |pfn| {
+        pt.set(page, Pte::new(pfn, read, write));
+    })? {
+        return Ok(false);
+    }
+    let mut at = start;
+    while at < end {
+        if !pt.get(at).present() {
+            cache.peek_page(vma.file_offset(at), |pfn| {
+                pt.set(at, Pte::new(pfn, read, write));
+            });
+        }
+        at += PAGE_SIZE as u64;
+    }
+    Ok(true)
+}
+
+/// Makes the pages of `start..end` that are present the area's own and writable: those that have no other owner as
+/// they are, the others by copying. Where the stub maps them it is told.
+fn copy_on_write(
+    pt: &mut PageTable,
+    vma: &Vma,
+    tlb: &Tlb,
+    start: u64,
+    end: u64,
+    page: u64,
+) -> Result<(), BadFault> {
+    if vma.shared {
+        let mut pte = pt.get(page);
+        pte.set_writable(true);
+        pt.set(page, pte);
+        if pte.mapped() {
+            tlb.push(MapOp::Protect { va: page, len: PAGE_SIZE as u64, prot: vma.prot });
+        }
+        return Ok(());
+    }
+    let f = frames();
+    let mut todo: Vec<(u64, Pte)> = Vec::with_capacity(RUN_PAGES);
+    pt.for_each(start, end, |a, p| {
+        if !p.writable() {
+            todo.push((a, p));
+        }
+    });
+    let must_copy = todo.iter().filter(|(_, p)| f.owners(p.pfn()) > 1).count();
+    // One contiguous reservation, so that the host's mappings join again; else page by page.
+    let mut fresh = if must_copy > 0 { f.alloc(must_copy).ok() } else { None };
+    for (addr, old) in todo {
+        let mut new = old;
+        if f.owners(old.pfn()) > 1 {
+            let pfn: Pfn = match fresh {
+                Some(p) => {
+                    fresh = Some(p.add(1));
+                    p
+                }
+                None if addr == page => f.alloc(1).map_err(|_| BadFault::NoMemory)?,
+                None => continue,
+            };
+            f.phys().copy(old.pfn().offset(), pfn.offset(), PAGE_SIZE);
+            new = Pte::new(pfn, old.readable(), true);
+        } else {
+            new.set_writable(true);
+        }
+        if old.mapped() {
+            new.set_mapped(true);
+            let mem = new.pfn().offset();
+            tlb.push(MapOp::Map { va: addr, len: PAGE_SIZE as u64, mem, prot: vma.prot, populate: true });
+        }
+        pt.set(addr, new);
+        if new.pfn() != old.pfn() {
+            tlb.put_after(old.pfn());
+        }
+    }
+    Ok(())
+}
+
+/// Tells the stub of the present pages of `start..end` that it does not map yet.
+fn map_range(pt: &mut PageTable, vma: &Vma, tlb: &Tlb, start: u64, end: u64, populate: bool) -> Ticket {
+    let page = PAGE_SIZE as u64;
+    pt.for_each_mut(start, end, |addr, p| {
+        if !p.mapped() {
+            p.set_mapped(true);
+            let prot = host_prot(vma, *p);
+            tlb.push(MapOp::Map { va: addr, len: page, mem: p.pfn().offset(), prot, populate });
+        }
+    });
+    tlb.now()
+}
+
+/// The protection that the stub gets for an entry.
+pub(super) fn host_prot(vma: &Vma, pte: Pte) -> u32 {
+    if pte.writable() { vma.prot } else { vma.prot & !PROT_WRITE }
+}

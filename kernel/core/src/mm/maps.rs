@@ -1,0 +1,54 @@
+//! What /proc/PID/maps and its relatives show of an address space.
+
+use super::mm::Mm;
+use super::vma::Backing;
+use crate::fs::file::File;
+use std::sync::Arc;
+
+/// One area.
+pub struct MapInfo {
+    /// First address.
+    pub start: u64,
+    /// Address after the last byte.
+    pub end: u64,
+    /// PROT_* bits.
+    pub prot: u32,
+    /// MAP_SHARED.
+    pub shared: bool,
+    /// Offset in the file.
+    pub offset: u64,
+    /// The file, if there is one.
+    pub file: Option<Arc<File>>,
+    /// `[heap]`, `[stack]` or nothing.
+    pub name: &'static str,
+    /// Pages in memory.
+    pub resident: u64,
+}
+
+impl Mm {
+    /// All areas in order.
+    pub fn maps(&self) -> Vec<MapInfo> {
+        let i = self.inner.read();
+        i.vmas
+            .iter()
+            .map(|v| {
+                let mut resident = 0;
+                i.pt.for_each(v.start, v.end, |_, _| resident += 1);
+                let (offset, file) = match &v.backing {
+                    Backing::Anon => (0, None),
+                    Backing::File { offset, file, .. } => (*offset, file.clone()),
+                };
+                MapInfo {
+                    start: v.start,
+                    end: v.end,
+                    prot: v.prot,
+                    shared: v.shared,
+                    offset,
+                    file,
+                    name: v.name,
+                    resident,
+                }
+            })
+            .collect()
+    }
+}

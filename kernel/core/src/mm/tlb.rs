@@ -1,0 +1,211 @@
+//! Changes of an address space on their way to the host: a queue that the stub's mapper works off in order.
+//!
+//! Changes are queued under `Mm::inner`, so their order is that of the page table. Waiting for them is separate
+//! and holds no lock: whoever finds the mapper idle drives it, the others wait for the driver. Frames that a
+//! change takes away are freed only when the host has confirmed it.
+
+use super::frames::frames;
+use crate::{Errno, Result};
+use arch::mm::{MAPPER_BATCH, MapOp};
+use arch::user::Mapper;
+use executor::irq::{POLLHUP, POLLIN, poll_fd};
+use klib::addr::Pfn;
+use klib::waitqueue::WaitQueue;
+use parking_lot::Mutex;
+use std::collections::VecDeque;
+use std::os::fd::AsRawFd;
+
+/// Names a point of the queue: everything queued before it.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, Debug)]
+pub struct Ticket(u64);
+
+struct Queue {
+    ops: VecDeque<MapOp>,
+    /// Operations queued and done since the start.
+    queued: u64,
+    done: u64,
+    /// Frames to be freed when `done` has reached the number.
+    quarantine: VecDeque<(u64, Pfn)>,
+    /// The mapper, while nobody drives it.
+    mapper: Option<Mapper>,
+    dead: bool,
+}
+
+/// The queue of one address space.
+pub struct Tlb {
+    queue: Mutex<Queue>,
+    progress: WaitQueue,
+}
+
+impl Tlb {
+    /// A queue worked off by `mapper`.
+    pub fn new(mapper: Mapper) -> Self {
+        Self {
+            queue: Mutex::new(Queue {
+                ops: VecDeque::new(),
+                queued: 0,
+                done: 0,
+                quarantine: VecDeque::new(),
+                mapper: Some(mapper),
+                dead: false,
+            }),
+            progress: WaitQueue::new(),
+        }
+    }
+
+    /// Queues a change; join it to the one before where the two are neighbours.
+    pub fn push(&self, op: MapOp) -> Ticket {
+        let mut q = self.queue.lock();
+        if q.dead {
+            return Ticket(0);
+        }
+        if let Some(last) = q.ops.back_mut()
+            && let Some(joined) = join(*last, op)
+        {
+            *last = joined;
+        } else {
+            q.ops.push_back(op);
+            q.queued += 1;
+        }
+        Ticket(q.queued)
+    }
+
+    /// Frees a frame (drops one owner) once everything queued so far is done.
+    pub fn put_after(&self, pfn: Pfn) {
+        let mut q = self.queue.lock();
+        if !q.dead && q.done == q.queued {
+            drop(q);
+            frames().put(pfn);
+            return;
+        }
+        // Of a dead stub: `Mm` frees it when the host process has ended.
+        let at = q.queued;
+        q.quarantine.push_back((at, pfn));
+    }
+
+    /// Everything queued so far.
+    pub fn now(&self) -> Ticket {
+        Ticket(self.queue.lock().queued)
+    }
+
+    /// Waits until the host has done everything up to `ticket`. `EFAULT`: the stub is dead. `ENOMEM`: the host
+    /// refused a mapping.
+    pub async fn flush(&self, ticket: Ticket) -> Result<()> {
+        loop {
+            let (mut mapper, batch) = match self.next(ticket) {
+                Next::Done => return Ok(()),
+                Next::Dead => return Err(Errno::EFAULT),
+                Next::Drive(mapper, batch) => (mapper, batch),
+                Next::Wait => {
+                    self.progress.wait_until(|| self.moved(ticket).then_some(())).await;
+                    continue;
+                }
+            };
+            let r = drive(&mut mapper, &batch).await;
+            self.finished(mapper, batch.len() as u64, r);
+            if let Err(e) = r {
+                log::error!(target: "mm", "the host refused a mapping: {e}");
+                return Err(e);
+            }
+        }
+    }
+
+    fn next(&self, ticket: Ticket) -> Next {
+        let mut q = self.queue.lock();
+        if q.dead {
+            return Next::Dead;
+        }
+        if q.done >= ticket.0 {
+            return Next::Done;
+        }
+        let Some(mapper) = q.mapper.take() else { return Next::Wait };
+        let n = q.ops.len().min(MAPPER_BATCH);
+        Next::Drive(mapper, q.ops.drain(..n).collect())
+    }
+
+    /// True if waiting for `ticket` is over, or the mapper wants a driver.
+    fn moved(&self, ticket: Ticket) -> bool {
+        let q = self.queue.lock();
+        q.dead || q.done >= ticket.0 || q.mapper.is_some()
+    }
+
+    fn finished(&self, mapper: Mapper, n: u64, r: Result<()>) {
+        let mut free = Vec::new();
+        {
+            let mut q = self.queue.lock();
+            q.done += n;
+            if r == Err(Errno::EFAULT) {
+                q.dead = true;
+                q.ops.clear();
+            } else {
+                q.mapper = Some(mapper);
+                while q.quarantine.front().is_some_and(|(at, _)| *at <= q.done) {
+                    free.extend(q.quarantine.pop_front().map(|(_, p)| p));
+                }
+            }
+        }
+        free.into_iter().for_each(|p| frames().put(p));
+        self.progress.wake_all();
+    }
+
+    /// The stub is gone: nothing more will be done, whoever waits is told. Gives the frames that were still held.
+    pub fn kill(&self) -> Vec<Pfn> {
+        let mut q = self.queue.lock();
+        q.dead = true;
+        q.ops.clear();
+        let held = q.quarantine.drain(..).map(|(_, p)| p).collect();
+        drop(q);
+        self.progress.wake_all();
+        held
+    }
+}
+
+/// What a waiter finds.
+enum Next {
+    Done,
+    Dead,
+    /// Nobody drives the mapper: the finder does.
+    Drive(Mapper, Vec<MapOp>),
+    Wait,
+}
+
+/// Runs one batch. `EFAULT`: the mapper is gone.
+async fn drive(mapper: &mut Mapper, batch: &[MapOp]) -> Result<()> {
+    if mapper.begin(batch).is_err() {
+        return Err(Errno::EFAULT);
+    }
+    loop {
+        let ready = poll_fd(mapper.fd().as_raw_fd(), POLLIN).await.map_err(|_| Errno::EFAULT)?;
+        if ready & POLLIN != 0 {
+            match mapper.finish() {
+                Err(Errno::ENOENT) => {}
+                Err(Errno::ENOMEM) => return Err(Errno::ENOMEM),
+                Err(_) => return Err(Errno::EFAULT),
+                Ok(()) => return Ok(()),
+            }
+        } else if ready & POLLHUP != 0 {
+            return Err(Errno::EFAULT);
+        }
+    }
+}
+
+/// Two changes as one, if the second continues the first.
+fn join(a: MapOp, b: MapOp) -> Option<MapOp> {
+    match (a, b) {
+        (
+            MapOp::Map { va, len, mem, prot, populate },
+            MapOp::Map { va: va2, len: len2, mem: mem2, prot: prot2, populate: p2 },
+        ) if va + len == va2 && mem + len == mem2 && prot == prot2 && populate == p2 => {
+            Some(MapOp::Map { va, len: len + len2, mem, prot, populate })
+        }
+        (MapOp::Unmap { va, len }, MapOp::Unmap { va: va2, len: len2 }) if va + len == va2 => {
+            Some(MapOp::Unmap { va, len: len + len2 })
+        }
+        (MapOp::Protect { va, len, prot }, MapOp::Protect { va: va2, len: len2, prot: prot2 })
+            if va + len == va2 && prot == prot2 =>
+        {
+            Some(MapOp::Protect { va, len: len + len2, prot })
+        }
+        _ => None,
+    }
+}
