@@ -108,7 +108,7 @@ impl Super {
             return corrupt(format!("first data block {first_data_block}"));
         }
         let blocks_per_group = raw.blocks_per_group.get();
-        let max_bpg = u64::from(block_size) * 8 << cluster_bits;
+        let max_bpg = (u64::from(block_size) * 8) << cluster_bits;
         if blocks_per_group == 0 || u64::from(blocks_per_group) > max_bpg {
             return corrupt(format!("{blocks_per_group} blocks per group"));
         }

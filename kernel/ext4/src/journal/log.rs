@@ -340,11 +340,11 @@ impl Walk<'_> {
             return Ok(false);
         }
         if !p.commit_ok(data, crc) {
-            // An asynchronous commit may have been cut, then the log ends here; so it does for a torn commit block.
-            if !stale && p.incompat & INCOMPAT_ASYNC_COMMIT == 0 {
-                log::warn!(target: "ext4", "journal: commit block {} fails its checksum, the log ends there", self.at);
+            // An asynchronous commit may have been cut short, then the log ends here.
+            if stale || p.incompat & INCOMPAT_ASYNC_COMMIT != 0 {
+                return Ok(false);
             }
-            return Ok(false);
+            return Err(MountError::Checksum("journal commit block".into()));
         }
         self.last_commit_sec = sec;
         for e in entries {

@@ -150,6 +150,10 @@ pub fn mkfs(dir: &TempDir, tree: Option<&Path>, size: &str, args: &[&str], debug
     let _ = std::fs::remove_file(&image);
     let mut cmd = Command::new(mke2fs);
     cmd.args(["-q", "-F", "-E", "lazy_itable_init=0"]).args(args);
+    if !args.contains(&"-b") {
+        // Small images get 1 KiB blocks otherwise.
+        cmd.args(["-b", "4096"]);
+    }
     if let Some(tree) = tree {
         cmd.arg("-d").arg(tree);
     }
