@@ -120,3 +120,33 @@ fn feature_sets() {
         compare(&tree, &got, &what);
     }
 }
+
+/// Any tree of the host: `EXT4_TEST_TREE=/usr/share cargo test -p ext4 --test read -- --nocapture a_given_tree`.
+#[test]
+fn a_given_tree() {
+    let Some(tree) = std::env::var_os("EXT4_TEST_TREE").map(PathBuf::from) else {
+        eprintln!("skipped: EXT4_TEST_TREE names no directory");
+        return;
+    };
+    let dir = TempDir::new();
+    let Some(path) = mkfs(&dir, Some(&tree), "3G", &["-t", "ext4"], "") else { return };
+    let disk = common::FileDisk::open(&path);
+    let start = std::time::Instant::now();
+    let fs = block_on(ext4::Ext4::mount(disk, ext4::MountOptions::default())).expect("mounts");
+    let mounted = start.elapsed();
+    let got = block_on(walk(&fs)).expect("readable");
+    let bytes: u64 = got.values().map(|n| n.size).sum();
+    let (files, walked) = (got.len(), start.elapsed());
+    eprintln!("mounted in {mounted:?}, {files} files, {bytes} bytes in {walked:?}; cached {:?}", fs.cached());
+    compare(&tree, &got, "the given tree");
+    let start = std::time::Instant::now();
+    block_on(async {
+        let root = fs.inode(fs.root_ino()).await.expect("root");
+        let (name, _, _) = common::list(&fs, &root, 100).await.expect("list").pop().expect("not empty");
+        for _ in 0..100_000 {
+            let ino = fs.lookup(&root, &name).await.expect("readable").expect("there");
+            let _ = fs.inode(ino).await.expect("inode").attr();
+        }
+    });
+    eprintln!("lookup and attributes, cached: {:?} each", start.elapsed() / 100_000);
+}

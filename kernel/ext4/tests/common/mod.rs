@@ -78,6 +78,30 @@ impl BlockIo for RamDisk {
     }
 }
 
+/// A disk in a host file.
+pub struct FileDisk(std::fs::File, u64);
+
+impl FileDisk {
+    pub fn open(path: &Path) -> Arc<Self> {
+        let file = std::fs::File::open(path).expect("image");
+        let size = file.metadata().expect("size").len();
+        Arc::new(Self(file, size))
+    }
+}
+
+impl BlockIo for FileDisk {
+    fn size(&self) -> u64 {
+        self.1
+    }
+
+    fn read(&self, offset: u64, len: usize) -> BoxFuture<'_, Result<Vec<u8>>> {
+        use std::os::unix::fs::FileExt;
+        let mut data = vec![0; len];
+        let done = self.0.read_exact_at(&mut data, offset).map(|()| data).map_err(|_| Errno::EIO);
+        Box::pin(std::future::ready(done))
+    }
+}
+
 pub fn try_mount(image: Vec<u8>) -> Result<Arc<Ext4>, MountError> {
     block_on(Ext4::mount(RamDisk::new(image), MountOptions::default()))
 }
