@@ -55,6 +55,7 @@ pub fn helper(args: &[String]) -> i32 {
         "comm" => {
             i32::from(std::fs::read_to_string("/proc/self/comm").unwrap_or_default().trim_end() != arg(1))
         }
+        "mxcsr" => crate::fpu::helper_mxcsr(),
         "sleep" => {
             sleep_ms(arg(1).parse().unwrap_or(0));
             0

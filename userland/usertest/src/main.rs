@@ -9,12 +9,18 @@
 #[macro_use]
 mod check;
 mod cow;
+mod dir;
 mod exec;
+mod file;
+mod fpu;
+mod futex;
 mod memory;
 mod memory_file;
 mod pipes;
 mod process;
 mod signal;
+mod signal_more;
+mod thread;
 
 use check::{Outcome, Test};
 use std::io::Write;
@@ -29,6 +35,12 @@ fn all() -> Vec<(&'static str, &'static Test)> {
         ("memory_file", memory_file::TESTS),
         ("cow", cow::TESTS),
         ("signal", signal::TESTS),
+        ("signal_more", signal_more::TESTS),
+        ("fpu", fpu::TESTS),
+        ("thread", thread::TESTS),
+        ("futex", futex::TESTS),
+        ("file", file::TESTS),
+        ("dir", dir::TESTS),
     ];
     families.iter().flat_map(|(f, ts)| ts.iter().map(move |t| (*f, t))).collect()
 }
