@@ -4,12 +4,17 @@
 //! script, `bench/` measures them side by side. Nothing here links a crate of the kernel: xtask drives finished binaries.
 #![deny(unsafe_code)]
 
+mod bench;
 mod cmd;
 mod cpio;
+mod cpu;
 mod image;
+mod ns;
 mod paths;
 mod prereq;
+mod procs;
 mod sh;
+mod system;
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
@@ -28,11 +33,14 @@ enum Cmd {
     Build(cmd::build::Args),
     /// Make a root file system image from a recipe in images/
     Image(cmd::image::Args),
+    /// Measure against native, UML and gVisor in the same run
+    Bench(cmd::bench::Args),
 }
 
 fn main() -> Result<()> {
     match Cli::parse().cmd {
         Cmd::Build(a) => cmd::build::run(&a).map(drop),
         Cmd::Image(a) => cmd::image::run(&a),
+        Cmd::Bench(a) => cmd::bench::run(&a),
     }
 }

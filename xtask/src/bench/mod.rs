@@ -1,0 +1,8 @@
+//! Measurements with every peer in the same run: `net` (throughput, latency, CPU per byte) and `micro` (single operations).
+//!
+//! Neighbours: `crate::system` starts what is measured, `crate::cpu` counts. `stats`, `table` and `svg` present.
+
+pub mod net;
+pub mod stats;
+pub mod svg;
+pub mod table;

@@ -1,0 +1,137 @@
+//! `xtask bench net|micro`: builds everything, goes into private namespaces, measures, writes docs/bench/.
+
+use crate::bench::net;
+use crate::system::{System, native::Native, runsc::Runsc, uml::Uml};
+use crate::{image, ns, paths, prereq};
+use anyhow::{Result, bail};
+use std::path::PathBuf;
+
+/// Options of `bench`.
+#[derive(clap::Args)]
+pub struct Args {
+    #[command(subcommand)]
+    what: What,
+}
+
+#[derive(clap::Subcommand)]
+enum What {
+    /// Throughput, latency and CPU per byte: native, UML, gVisor, Kibble
+    Net(NetArgs),
+}
+
+/// What both benchmarks understand.
+#[derive(clap::Args, Clone)]
+pub struct Common {
+    /// Only these systems: native, uml, uml1 (pinned to one core), gvisor, kibble
+    #[arg(long, value_delimiter = ',')]
+    only: Vec<String>,
+    /// Another kernel with our boot line in Kibble's place
+    #[arg(long)]
+    kernel: Option<PathBuf>,
+    /// Image recipe
+    #[arg(long, default_value = "smoke")]
+    image: String,
+    /// Show the consoles
+    #[arg(long, short)]
+    verbose: bool,
+    /// Print the report, write no files
+    #[arg(long)]
+    dry: bool,
+    /// Take vmlinux and image as they are
+    #[arg(long)]
+    no_build: bool,
+}
+
+#[derive(clap::Args)]
+struct NetArgs {
+    #[command(flatten)]
+    common: Common,
+    /// Rounds; each runs every system once
+    #[arg(long, default_value_t = 5)]
+    pairs: u32,
+    /// Seconds of each transfer
+    #[arg(long, default_value_t = 5)]
+    seconds: u32,
+}
+
+/// Runs one benchmark.
+pub fn run(args: &Args) -> Result<()> {
+    match &args.what {
+        What::Net(a) => {
+            prepare(&a.common)?;
+            let mut systems = systems(&a.common)?;
+            let plan = net::Plan { pairs: a.pairs, seconds: a.seconds, verbose: a.common.verbose };
+            let series = net::measure(&mut systems, &plan)?;
+            let (md, svg) = net::report(&series, &plan);
+            println!("{md}");
+            write(&a.common, &[("net.md", &md), ("net.svg", &svg)])
+        }
+    }
+}
+
+/// Builds outside, then comes back inside the namespaces.
+fn prepare(c: &Common) -> Result<()> {
+    if ns::inside() {
+        return ns::prepare();
+    }
+    if !c.no_build {
+        prereq::ensure(&[prereq::EXT4, prereq::SMOKE, prereq::NET])?;
+        if !prereq::have(&[prereq::BENCH]) {
+            eprintln!(
+                "xtask: some peers are not installed and stay out of the table (user-mode-linux, runsc)"
+            );
+        }
+        if wanted(c, "kibble") && c.kernel.is_none() {
+            super::build::run(&super::build::Args::default())?;
+        }
+        image::make(&c.image)?;
+    }
+    match ns::enter()? {}
+}
+
+fn wanted(c: &Common, key: &str) -> bool {
+    c.only.is_empty() || c.only.iter().any(|o| o == key)
+}
+
+fn systems(c: &Common) -> Result<Vec<Box<dyn System>>> {
+    let ext4 = paths::images().join(format!("{}.ext4", c.image));
+    let tree = paths::images().join(format!("{}.tree", c.image));
+    for o in &c.only {
+        if !["native", "uml", "uml1", "gvisor", "kibble"].contains(&o.as_str()) {
+            bail!("--only {o}: expected native, uml, uml1, gvisor or kibble");
+        }
+    }
+    let mut out: Vec<Box<dyn System>> = Vec::new();
+    if wanted(c, "native") {
+        out.push(Box::new(Native::new(tree.clone())?));
+    }
+    if crate::sh::system_program("linux.uml").is_some() {
+        if wanted(c, "uml") {
+            out.push(Box::new(Uml::packaged(ext4.clone(), None)));
+        }
+        if wanted(c, "uml1") {
+            out.push(Box::new(Uml::packaged(ext4.clone(), Some(0))));
+        }
+    }
+    // The peer that counts most stands next to ours.
+    if wanted(c, "kibble") {
+        out.push(Box::new(Uml::kibble(c.kernel.clone().unwrap_or_else(paths::vmlinux), ext4)));
+    }
+    if wanted(c, "gvisor") && crate::sh::system_program("runsc").is_some() {
+        out.push(Box::new(Runsc::new(tree)));
+    }
+    Ok(out)
+}
+
+fn write(c: &Common, files: &[(&str, &str)]) -> Result<()> {
+    if c.dry {
+        return Ok(());
+    }
+    let dir = paths::root().join("docs/bench");
+    std::fs::create_dir_all(&dir)?;
+    for (name, text) in files {
+        std::fs::write(dir.join(name), text)?;
+        eprintln!("xtask: wrote docs/bench/{name}");
+    }
+    Ok(())
+}
