@@ -13,4 +13,4 @@ pub mod txq;
 
 pub use napi::Napi;
 pub use netdevice::{DevStats, Features, NetDevice};
-pub use table::{Dev, DevTable, IfAddr, IfFlags};
+pub use table::{Dev, DevTable, IfAddr, IfFlags, is_link_local};

@@ -198,9 +198,15 @@ impl DevTable {
             };
             format!("{kind}{unit}")
         };
+        let dev = self.make(name, is_loopback, drv);
+        devs.push(Arc::clone(&dev));
+        Ok(dev)
+    }
+
+    fn make(&self, name: String, is_loopback: bool, drv: Arc<dyn NetDevice>) -> Arc<Dev> {
         let ifindex = self.next.fetch_add(1, Ordering::Relaxed) + 1;
         let flags = if is_loopback { IfFlags::LOOPBACK } else { IfFlags::BROADCAST | IfFlags::MULTICAST };
-        let dev = Arc::new(Dev {
+        Arc::new(Dev {
             ifindex,
             name: RwLock::new(name.into()),
             drv,
@@ -211,9 +217,14 @@ impl DevTable {
             rx_dropped: AtomicU64::new(0),
             groups: Mutex::default(),
             is_loopback,
-        });
-        devs.push(Arc::clone(&dev));
-        Ok(dev)
+        })
+    }
+
+    /// Registers `lo`, the first device of every namespace.
+    pub(crate) fn register_loopback(&self, drv: Arc<dyn NetDevice>) -> Arc<Dev> {
+        let dev = self.make("lo".to_owned(), true, drv);
+        self.devs.write().push(Arc::clone(&dev));
+        dev
     }
 
     /// Renames a device that is down.

@@ -95,6 +95,11 @@ impl Skb {
         self.buffer_mut().get_mut(head..end).unwrap_or(&mut [])
     }
 
+    /// True if the memory belongs to somebody else, who may want it back soon.
+    pub fn is_foreign(&self) -> bool {
+        matches!(self.store, Store::Foreign(_))
+    }
+
     /// Length of the frame in bytes.
     pub fn len(&self) -> usize {
         self.len
