@@ -7,7 +7,7 @@ use crate::task::Task;
 use crate::{BoxFuture, Errno, Result};
 use std::any::Any;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicI32, AtomicU32, AtomicU64, Ordering};
 use uapi::raw::general as c;
 
 /// What a kind of file does. Nothing here sleeps but the methods that return a boxed future; the blocking calls are
@@ -100,6 +100,8 @@ pub struct File {
     pub inode: Arc<super::inode::Inode>,
     flags: AtomicU32,
     pos: parking_lot::Mutex<u64>,
+    /// F_SETOWN: process (positive) or process group (negative).
+    pub owner: AtomicI32,
 }
 
 /// Access as open(2) granted it, and the status flags.
@@ -118,7 +120,14 @@ impl File {
         {
             inode.deny_write.fetch_sub(1, Ordering::AcqRel);
         }
-        Arc::new(Self { ops, path, inode, flags: AtomicU32::new(flags), pos: parking_lot::Mutex::new(0) })
+        Arc::new(Self {
+            ops,
+            path,
+            inode,
+            flags: AtomicU32::new(flags),
+            pos: parking_lot::Mutex::new(0),
+            owner: AtomicI32::new(0),
+        })
     }
 
     /// Names the open file while it lives (lock owners, epoll).

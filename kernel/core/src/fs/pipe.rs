@@ -239,6 +239,16 @@ impl Pipe {
         self.len() == 0
     }
 
+    /// A copy of up to `n` bytes from the front (tee(2)).
+    pub fn peek(&self, n: usize) -> Vec<u8> {
+        let r = self.ring.lock();
+        let mut out = vec![0; n.min(r.len)];
+        let want = out.len();
+        let got = r.drain(&mut IovIter::kernel_dst(&mut out), want).unwrap_or(0);
+        out.truncate(got);
+        out
+    }
+
     /// F_GETPIPE_SZ.
     pub fn size(&self) -> usize {
         self.ring.lock().max
