@@ -15,6 +15,13 @@
 //! let value = fs.getxattr(&inode, b"security.capability").await?;
 //! ```
 //!
+//! Taken: every feature of mke2fs' defaults from ext2 to today (`extent`, `64bit`, `flex_bg`, `dir_index`,
+//! `metadata_csum`, `metadata_csum_seed`, `uninit_bg`, `has_journal`, `orphan_file`, `huge_file`, `dir_nlink`,
+//! `extra_isize`, `large_file`, `sparse_super`, `sparse_super2`, `ext_attr`, `resize_inode`), and `inline_data`,
+//! `large_dir`, `meta_bg`, `bigalloc`, block maps, block sizes up to 64 KiB; as in Linux, what only writers must know
+//! (`ro_compat`) does not stop a reader. Refused by name: all else, among it `encrypt`, `casefold`, `ea_inode`, `mmp`;
+//! and a journal that needs recovery if it is external or holds fast commits.
+//!
 //! Layers, top to bottom: `dir`, `htree`, `symlink`, `xattr`, `map` on `inode` on `group`, `extents`, `indirect` on
 //! `blocks` (cache and overlay) on [`BlockIo`]. `disk` has the structures, `csum` and `hash` the arithmetic.
 //!

@@ -126,7 +126,7 @@ impl Super {
         }
         let groups = (blocks_count - u64::from(first_data_block)).div_ceil(u64::from(blocks_per_group));
         let inodes_count = raw.inodes_count.get();
-        if groups * u64::from(inodes_per_group) != u64::from(inodes_count) {
+        if groups.checked_mul(u64::from(inodes_per_group)) != Some(u64::from(inodes_count)) {
             return corrupt(format!("{inodes_count} inodes in {groups} groups of {inodes_per_group}"));
         }
         let groups_count = u32::try_from(groups).or_else(|_| corrupt("too many groups"))?;

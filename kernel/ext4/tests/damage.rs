@@ -1,5 +1,5 @@
 //! Damaged images: an error or data, never a panic, a hang or memory without bound. The fuzz body is an ordinary
-//! function over bytes, run here with random ones.
+//! function over bytes, run here with random ones; `EXT4_FUZZ_ROUNDS` and `EXT4_FUZZ_SEED` make more of them.
 
 mod common;
 
@@ -153,7 +153,9 @@ fn two_hundred_damaged_images_and_more() {
     let mut rng = Rng(0x9e37_79b9_7f4a_7c15);
     let (mut met, mut slowest) = (0, Duration::ZERO);
     let targets: Vec<_> = images.iter().map(|i| metadata_blocks(i)).collect();
-    let rounds = 600u64;
+    let env = |name: &str| std::env::var(name).ok().and_then(|v| v.parse::<u64>().ok());
+    let rounds = env("EXT4_FUZZ_ROUNDS").unwrap_or(600);
+    rng.0 ^= env("EXT4_FUZZ_SEED").unwrap_or(0);
     for round in 0..rounds {
         dog.0.store(round, Ordering::Relaxed);
         let nr = (round % images.len() as u64) as usize;

@@ -108,9 +108,29 @@ fn written_by_debugfs() {
 /// Unmounts when it goes.
 struct Mounted(std::path::PathBuf);
 
+impl Mounted {
+    fn mount(dir: &TempDir, image: &Path, opts: &str) -> Option<Self> {
+        let mnt = dir.join("mnt");
+        let _ = std::fs::create_dir(&mnt);
+        let done = Command::new("mount").args(["-t", "ext4", "-o", opts]).arg(image).arg(&mnt).output();
+        if !done.is_ok_and(|o| o.status.success()) {
+            eprintln!("skipped: this host does not let us mount an image with -o {opts}");
+            return None;
+        }
+        Some(Self(mnt))
+    }
+}
+
 impl Drop for Mounted {
     fn drop(&mut self) {
-        let _ = Command::new("umount").arg(&self.0).status();
+        // Another test's child may hold our files open between its fork and its exec.
+        for _ in 0..50 {
+            if Command::new("umount").arg(&self.0).output().is_ok_and(|o| o.status.success()) {
+                return;
+            }
+            std::thread::sleep(std::time::Duration::from_millis(50));
+        }
+        let _ = Command::new("umount").arg("-l").arg(&self.0).status();
     }
 }
 
@@ -122,7 +142,7 @@ fn copied_off_a_live_mount() {
     }
     let sets: &[(&[&str], &str)] = &[
         (&["-t", "ext4"], "loop"),
-        (&["-t", "ext4", "-b", "1024", "-O", "orphan_file"], "loop"),
+        (&["-t", "ext4", "-b", "1024", "-O", "orphan_file", "-J", "size=1"], "loop"),
         (&["-t", "ext4", "-O", "^metadata_csum"], "loop,journal_checksum"),
         (&["-t", "ext4", "-O", "inline_data"], "loop,data=journal"),
         (&["-t", "ext4", "-O", "^extent,^64bit", "-b", "1024"], "loop,data=journal,journal_async_commit"),
@@ -131,14 +151,8 @@ fn copied_off_a_live_mount() {
         let what = format!("{args:?} -o {opts}");
         let dir = TempDir::new();
         let Some(image) = mkfs(&dir, None, "32M", args, "") else { return };
-        let mnt = dir.join("mnt");
-        std::fs::create_dir(&mnt).expect("directory");
-        let done = Command::new("mount").args(["-t", "ext4", "-o", opts]).arg(&image).arg(&mnt).output();
-        if !done.is_ok_and(|o| o.status.success()) {
-            eprintln!("skipped: this host does not let us mount an image ({what})");
-            continue;
-        }
-        let mounted = Mounted(mnt.clone());
+        let Some(mounted) = Mounted::mount(&dir, &image, opts) else { continue };
+        let mnt = mounted.0.clone();
         let mut open = Vec::new();
         for i in 0..300usize {
             let path = mnt.join(format!("d{}", i % 10));
@@ -155,11 +169,16 @@ fn copied_off_a_live_mount() {
                 open.push(std::fs::File::open(&path).expect("open"));
                 std::fs::remove_file(&path).expect("removed");
             }
-            if i % 50 == 49 {
+            if i % 7 == 6 {
                 open.push(std::fs::File::open(&mnt).expect("open"));
                 open.last().expect("just pushed").sync_all().expect("synced");
                 run(Command::new("sync").arg("-f").arg(&mnt), "");
             }
+        }
+        // Large enough for an index made by the host.
+        std::fs::create_dir(mnt.join("many")).expect("directory");
+        for i in 0..1500 {
+            std::fs::write(mnt.join("many").join(format!("entry number {i}")), b"").expect("written");
         }
         std::fs::create_dir(mnt.join("after")).expect("directory");
         std::fs::File::open(mnt.join("after")).and_then(|f| f.sync_all()).expect("synced");
@@ -178,4 +197,27 @@ fn copied_off_a_live_mount() {
         }
         assert!(ours.contains_key(Path::new("/after")), "{what}: the last fsync is missing");
     }
+}
+
+/// Fast commits are refused where they would matter, not for the feature alone.
+#[test]
+fn fast_commits() {
+    let dir = TempDir::new();
+    let args = ["-t", "ext4", "-O", "fast_commit", "-J", "size=8"];
+    let Some(image) = mkfs(&dir, None, "32M", &args, "") else { return };
+    mount(std::fs::read(&image).expect("image"));
+    let Some(mounted) = Mounted::mount(&dir, &image, "loop") else { return };
+    std::fs::create_dir(mounted.0.join("full")).expect("directory");
+    run(Command::new("sync").arg("-f").arg(&mounted.0), "");
+    for i in 0..5 {
+        let file = std::fs::File::create(mounted.0.join(format!("fast{i}"))).expect("file");
+        file.sync_all().expect("synced");
+    }
+    let snapshot = std::fs::read(&image).expect("image");
+    drop(mounted);
+    let e = try_mount(snapshot).err();
+    assert!(matches!(&e, Some(MountError::Unsupported(s)) if s.starts_with("fast_commit")), "{e:?}");
+    // After a clean unmount there is nothing left in the journal.
+    let fs = mount(std::fs::read(&image).expect("image"));
+    assert_eq!(block_on(walk(&fs)).expect("readable").len(), 8);
 }
