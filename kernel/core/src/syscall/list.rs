@@ -16,6 +16,9 @@ syscalls! {
         __NR_msync msync(addr: u64, len: u64, flags: u32) = mm::syscalls::sys_msync;
         __NR_munlock munlock(addr: u64, len: u64) = mm::syscalls::sys_munlock;
         __NR_munlockall munlockall() = mm::syscalls::sys_munlockall;
+        __NR_listen listen(fd: Fd, backlog: i32) = socket::calls::sys_listen;
+        __NR_shutdown shutdown(fd: Fd, how: i32) = socket::calls::sys_shutdown;
+        __NR_socket socket(family: i32, ty: i32, protocol: i32) = socket::calls::sys_socket;
         __NR_getpid getpid() = task::ids::sys_getpid;
     }
     async {
@@ -123,6 +126,21 @@ syscalls! {
         __NR_mprotect mprotect(addr: u64, len: u64, prot: u32) = mm::syscalls::sys_mprotect;
         __NR_mremap mremap(old: u64, old_len: u64, new_len: u64, flags: u32, new_addr: u64) = mm::syscalls::sys_mremap;
         __NR_munmap munmap(addr: u64, len: u64) = mm::syscalls::sys_munmap;
+        __NR_accept accept(fd: Fd, addr: u64, len: UserPtr<i32>) = socket::calls::sys_accept;
+        __NR_accept4 accept4(fd: Fd, addr: u64, len: UserPtr<i32>, flags: u32) = socket::calls::sys_accept4;
+        __NR_bind bind(fd: Fd, addr: u64, len: i32) = socket::calls::sys_bind;
+        __NR_connect connect(fd: Fd, addr: u64, len: i32) = socket::calls::sys_connect;
+        __NR_getpeername getpeername(fd: Fd, addr: u64, len: UserPtr<i32>) = socket::calls::sys_getpeername;
+        __NR_getsockname getsockname(fd: Fd, addr: u64, len: UserPtr<i32>) = socket::calls::sys_getsockname;
+        __NR_getsockopt getsockopt(fd: Fd, level: u32, name: u32, val: u64, len: UserPtr<i32>) = socket::calls::sys_getsockopt;
+        __NR_recvfrom recvfrom(fd: Fd, buf: u64, len: usize, flags: u32, addr: u64, addr_len: UserPtr<i32>) = socket::calls::sys_recvfrom;
+        __NR_recvmmsg recvmmsg(fd: Fd, vec: u64, vlen: u32, flags: u32, timeout: UserPtr<[i64; 2]>) = socket::calls::sys_recvmmsg;
+        __NR_recvmsg recvmsg(fd: Fd, msg: u64, flags: u32) = socket::calls::sys_recvmsg;
+        __NR_sendmmsg sendmmsg(fd: Fd, vec: u64, vlen: u32, flags: u32) = socket::calls::sys_sendmmsg;
+        __NR_sendmsg sendmsg(fd: Fd, msg: u64, flags: u32) = socket::calls::sys_sendmsg;
+        __NR_sendto sendto(fd: Fd, buf: u64, len: usize, flags: u32, addr: u64, addr_len: i32) = socket::calls::sys_sendto;
+        __NR_setsockopt setsockopt(fd: Fd, level: u32, name: u32, val: u64, len: i32) = socket::calls::sys_setsockopt;
+        __NR_socketpair socketpair(family: i32, ty: i32, protocol: i32, out: UserPtr<[i32; 2]>) = socket::calls::sys_socketpair;
         __NR_sched_yield sched_yield() = task::sched::sys_sched_yield;
     }
 }

@@ -1,0 +1,70 @@
+//! An open socket as a file: read, write, poll, ioctl, close.
+
+use super::{RecvMsg, SendMsg, Socket, ioctl};
+use crate::fs::file::{File, FileOps};
+use crate::fs::inode::Inode;
+use crate::fs::iov::IovIter;
+use crate::fs::poll::PollTable;
+use crate::task::Task;
+use crate::{BoxFuture, Result};
+use std::sync::Arc;
+use std::time::Duration;
+use uapi::raw::general::{O_NONBLOCK, O_RDWR};
+use uapi::raw::net as c;
+
+/// The [`FileOps`] of sockets.
+pub struct SocketFile {
+    /// The socket.
+    pub sock: Arc<dyn Socket>,
+}
+
+impl SocketFile {
+    /// An open file for `sock`; of `flags` only O_NONBLOCK counts.
+    pub fn open(sock: Arc<dyn Socket>, flags: u32) -> Arc<File> {
+        let file = File::new(
+            Arc::new(Self { sock: Arc::clone(&sock) }),
+            Arc::new(Inode {}),
+            None,
+            O_RDWR | (flags & O_NONBLOCK),
+        );
+        super::unix::note_file(&sock, &file);
+        file
+    }
+}
+
+impl FileOps for SocketFile {
+    fn try_read(&self, _file: &File, _pos: u64, to: &mut IovIter<'_>) -> Result<usize> {
+        if to.remaining() == 0 {
+            return Ok(0);
+        }
+        self.sock.try_recv(&mut RecvMsg::default(), to)
+    }
+
+    fn try_write(&self, _file: &File, _pos: u64, from: &mut IovIter<'_>) -> Result<usize> {
+        let flags = if self.sock.common().ty == c::SOCK_SEQPACKET { c::MSG_EOR } else { 0 };
+        self.sock.try_send(&mut SendMsg { flags, ..SendMsg::default() }, from)
+    }
+
+    fn poll(&self, _file: &File, table: &mut PollTable) -> u32 {
+        self.sock.poll(table)
+    }
+
+    fn io_timeout(&self, read: bool) -> Option<Duration> {
+        let opts = self.sock.common().opts();
+        if read { opts.rcvtimeo } else { opts.sndtimeo }
+    }
+
+    fn ioctl<'a>(
+        &'a self,
+        cur: &'a Arc<Task>,
+        _file: &'a File,
+        cmd: u32,
+        arg: u64,
+    ) -> BoxFuture<'a, Result<u64>> {
+        Box::pin(ioctl::sock_ioctl(cur, &self.sock, cmd, arg))
+    }
+
+    fn release(&self, _file: &File) {
+        self.sock.release();
+    }
+}
