@@ -11,7 +11,7 @@ use crate::{Errno, Result};
 use klib::ktime::Ktime;
 use std::sync::Arc;
 use std::time::Duration;
-use uapi::raw::general::{O_CLOEXEC, O_NONBLOCK};
+use uapi::raw::general::{O_CLOEXEC, O_NONBLOCK, SIGPIPE};
 use uapi::raw::net as c;
 
 const CAP_NET_ADMIN: u32 = 12;
@@ -40,7 +40,7 @@ fn split_type(ty: i32) -> Result<(u32, u32)> {
 }
 
 fn install(cur: &Task, sock: Arc<dyn Socket>, flags: u32) -> Result<i32> {
-    let file = SocketFile::open(sock, flags);
+    let file = SocketFile::open(&cur.cred(), sock, flags);
     cur.files().install(file, flags & O_CLOEXEC != 0, 0, cur.nofile_limit())
 }
 
@@ -188,7 +188,7 @@ async fn do_accept(cur: &Arc<Task>, fd: Fd, addr: u64, len: UserPtr<i32>, flags:
             r => break r?,
         }
     };
-    let file = SocketFile::open(Arc::clone(&conn), flags);
+    let file = SocketFile::open(&cur.cred(), Arc::clone(&conn), flags);
     if addr != 0 {
         // A peer that has gone already leaves no name: the connection was aborted, as accept(2) says.
         let name = conn.name(true).map_err(|_| Errno::ECONNABORTED)?;
@@ -233,9 +233,6 @@ async fn fault_in(cur: &Task, iov: &mut IovIter<'_>) -> Result<bool> {
         None => Ok(false),
     }
 }
-
-/// Writing where nobody reads any more.
-fn sigpipe(_cur: &Arc<Task>) {}
 
 /// The one wait loop of messages to be sent.
 async fn send_loop(
@@ -289,7 +286,7 @@ async fn send_loop(
         return Ok(total);
     }
     if end == Errno::EPIPE && stream && msg.flags & c::MSG_NOSIGNAL == 0 {
-        sigpipe(cur);
+        crate::fs::hooks::send_thread(cur, SIGPIPE);
     }
     Err(end)
 }

@@ -3,7 +3,7 @@
 use super::bpf::Program;
 use klib::sync::{Mutex, MutexGuard};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 /// Which time stamps received messages carry (SO_TIMESTAMP and its family).
@@ -121,14 +121,14 @@ pub struct SockCommon {
     /// IPPROTO_*, NETLINK_*, or 0.
     pub protocol: u32,
     /// Inode number, as /proc/PID/fd and /proc/net show it.
-    pub ino: u64,
+    pub ino: AtomicU64,
     opts: Mutex<SockOpts>,
 }
 
 impl SockCommon {
     /// With the options as they are at first.
     pub fn new(family: u32, ty: u32, protocol: u32) -> Self {
-        Self { family, ty, protocol, ino: next_ino(), opts: Mutex::default() }
+        Self { family, ty, protocol, ino: AtomicU64::new(0), opts: Mutex::default() }
     }
 
     /// A child as accept(2) makes it: the options of the listener.
@@ -138,7 +138,7 @@ impl SockCommon {
             family: self.family,
             ty: self.ty,
             protocol: self.protocol,
-            ino: next_ino(),
+            ino: AtomicU64::new(0),
             opts: Mutex::new(opts),
         }
     }
@@ -147,9 +147,4 @@ impl SockCommon {
     pub fn opts(&self) -> MutexGuard<'_, SockOpts> {
         self.opts.lock()
     }
-}
-
-fn next_ino() -> u64 {
-    static NEXT: AtomicU64 = AtomicU64::new(4096);
-    NEXT.fetch_add(1, Ordering::Relaxed)
 }

@@ -1,13 +1,14 @@
 //! An open socket as a file: read, write, poll, ioctl, close.
 
 use super::{RecvMsg, SendMsg, Socket, ioctl};
+use crate::fs::anon;
 use crate::fs::file::{File, FileOps};
-use crate::fs::inode::Inode;
 use crate::fs::iov::IovIter;
 use crate::fs::poll::PollTable;
-use crate::task::Task;
+use crate::task::{Cred, Task};
 use crate::{BoxFuture, Result};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 use uapi::raw::general::{O_NONBLOCK, O_RDWR};
 use uapi::raw::net as c;
@@ -20,13 +21,10 @@ pub struct SocketFile {
 
 impl SocketFile {
     /// An open file for `sock`; of `flags` only O_NONBLOCK counts.
-    pub fn open(sock: Arc<dyn Socket>, flags: u32) -> Arc<File> {
-        let file = File::new(
-            Arc::new(Self { sock: Arc::clone(&sock) }),
-            Arc::new(Inode {}),
-            None,
-            O_RDWR | (flags & O_NONBLOCK),
-        );
+    pub fn open(cred: &Cred, sock: Arc<dyn Socket>, flags: u32) -> Arc<File> {
+        let ops = Arc::new(Self { sock: Arc::clone(&sock) });
+        let file = anon::socket_file(cred, ops, O_RDWR | (flags & O_NONBLOCK));
+        sock.common().ino.store(file.inode.ino, Ordering::Relaxed);
         super::unix::note_file(&sock, &file);
         file
     }
@@ -47,6 +45,10 @@ impl FileOps for SocketFile {
 
     fn poll(&self, _file: &File, table: &mut PollTable) -> u32 {
         self.sock.poll(table)
+    }
+
+    fn sigpipe(&self) -> bool {
+        super::is_stream(self.sock.common())
     }
 
     fn io_timeout(&self, read: bool) -> Option<Duration> {

@@ -1,20 +1,24 @@
 //! Names of unix sockets: abstract ones, which live here, and paths, which live in a file system.
 
 use super::UnixSock;
+use crate::fs::inode::{Inode, S_IFSOCK};
+use crate::fs::{namei, namei_ops, perm};
 use crate::socket::SockAddr;
 use crate::task::Task;
 use crate::{Errno, Result};
 use klib::sync::Mutex;
+use std::any::Any;
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Weak};
 use uapi::raw::net as c;
 
 /// The name a socket is bound to.
-#[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Name {
     /// Without the NUL byte in front.
     Abstract(Vec<u8>),
+    /// As it was given to bind(2), and what it named then.
+    Path(Vec<u8>, Arc<Inode>),
 }
 
 impl Name {
@@ -23,6 +27,7 @@ impl Name {
         match name.map(|n| &**n) {
             None => SockAddr::from_unix(&[]),
             Some(Self::Abstract(n)) => SockAddr::from_unix(&[&[0], &n[..]].concat()),
+            Some(Self::Path(p, _)) => SockAddr::from_unix(&[&p[..], &[0]].concat()),
         }
     }
 }
@@ -49,7 +54,7 @@ fn path_of(addr: &SockAddr) -> Result<&[u8]> {
 }
 
 /// Binds `sock` to the name in `addr`.
-pub(super) async fn bind(_cur: &Arc<Task>, sock: &Arc<UnixSock>, addr: &SockAddr) -> Result<Arc<Name>> {
+pub(super) async fn bind(cur: &Arc<Task>, sock: &Arc<UnixSock>, addr: &SockAddr) -> Result<Arc<Name>> {
     match path_of(addr)? {
         [0, name @ ..] => {
             if !claim((sock.common.ty, name.to_vec()), sock) {
@@ -57,8 +62,19 @@ pub(super) async fn bind(_cur: &Arc<Task>, sock: &Arc<UnixSock>, addr: &SockAddr
             }
             Ok(Arc::new(Name::Abstract(name.to_vec())))
         }
-        _ => Err(Errno::EOPNOTSUPP),
+        text => {
+            let path = until_nul(text);
+            let made = namei_ops::make_node(cur, namei::AT_FDCWD, path, S_IFSOCK | 0o777, 0, &[]).await;
+            let inode = made.map_err(|e| if e == Errno::EEXIST { Errno::EADDRINUSE } else { e })?.inode()?;
+            let any: Arc<dyn Any + Send + Sync> = Arc::<UnixSock>::clone(sock);
+            *inode.socket.lock() = Some(Arc::downgrade(&any));
+            Ok(Arc::new(Name::Path(path.to_vec(), inode)))
+        }
     }
+}
+
+fn until_nul(text: &[u8]) -> &[u8] {
+    text.split(|&b| b == 0).next().unwrap_or(&[])
 }
 
 /// A free abstract name of five hex digits.
@@ -77,6 +93,15 @@ pub(super) fn autobind(sock: &Arc<UnixSock>) -> Result<Arc<Name>> {
 /// Ends the claim of `sock` on a name, if it has it.
 pub(super) fn forget(name: &Name, sock: &UnixSock) {
     match name {
+        Name::Path(_, inode) => {
+            let mut bound = inode.socket.lock();
+            if bound
+                .as_ref()
+                .is_some_and(|s| s.as_ptr().cast::<u8>().addr() == std::ptr::from_ref(sock).addr())
+            {
+                *bound = None;
+            }
+        }
         Name::Abstract(n) => {
             let mut table = ABSTRACT.lock();
             let key = (sock.common.ty, n.clone());
@@ -90,7 +115,7 @@ pub(super) fn forget(name: &Name, sock: &UnixSock) {
 }
 
 /// The socket that an address names, or `ECONNREFUSED`.
-pub(super) async fn find(_cur: &Arc<Task>, addr: &SockAddr, ty: u32) -> Result<Arc<UnixSock>> {
+pub(super) async fn find(cur: &Arc<Task>, addr: &SockAddr, ty: u32) -> Result<Arc<UnixSock>> {
     match path_of(addr)? {
         [0, name @ ..] => {
             let table = ABSTRACT.lock();
@@ -98,6 +123,14 @@ pub(super) async fn find(_cur: &Arc<Task>, addr: &SockAddr, ty: u32) -> Result<A
             let found = table.as_ref().and_then(|t| t.get(&key)).and_then(Weak::upgrade);
             found.ok_or(Errno::ECONNREFUSED)
         }
-        _ => Err(Errno::ECONNREFUSED),
+        text => {
+            let inode = namei::path_at(cur, namei::AT_FDCWD, until_nul(text), true).await?.inode()?;
+            perm::inode_permission(&cur.cred(), &inode, perm::MAY_WRITE)?;
+            if inode.kind != S_IFSOCK {
+                return Err(Errno::ECONNREFUSED);
+            }
+            let bound = inode.socket.lock().as_ref().and_then(Weak::upgrade);
+            bound.and_then(|b| b.downcast::<UnixSock>().ok()).ok_or(Errno::ECONNREFUSED)
+        }
     }
 }

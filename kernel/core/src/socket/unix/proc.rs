@@ -3,6 +3,7 @@
 use super::UnixSock;
 use klib::sync::Mutex;
 use std::fmt::Write;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
 use uapi::raw::net as c;
 
@@ -34,7 +35,10 @@ pub fn proc_net_unix() -> String {
         let _ = write!(
             out,
             "{:016x}: {:08X} 00000000 {flags:08X} {:04X} {state:02X} {:5}",
-            0, 2, s.common.ty, s.common.ino
+            0,
+            2,
+            s.common.ty,
+            s.common.ino.load(Ordering::Relaxed)
         );
         if let Some(n) = &st.name {
             let addr = super::Name::export(Some(n));

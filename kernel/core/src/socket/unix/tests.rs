@@ -123,8 +123,8 @@ fn credentials_come_when_asked_for() {
 fn files_travel_and_cycles_are_collected() {
     let _alone = FLIGHT.lock();
     let (a, b) = pair(c::SOCK_STREAM);
-    let fa = SocketFile::open(a.clone(), 0);
-    let fb = SocketFile::open(b.clone(), 0);
+    let fa = SocketFile::open(&crate::task::Cred::root(), a.clone(), 0);
+    let fb = SocketFile::open(&crate::task::Cred::root(), b.clone(), 0);
     send_files(&a, vec![fa.clone(), fb.clone()]).expect("sent");
     let (_, m) = recv(&b, 9, 0).expect("received");
     assert_eq!(m.rights.len(), 2);
@@ -150,7 +150,7 @@ fn a_long_chain_of_files_ends_without_recursion() {
     let mut inner: Option<Arc<File>> = None;
     for _ in 0..50_000 {
         let (a, b) = pair(c::SOCK_DGRAM);
-        let fb = SocketFile::open(b, 0);
+        let fb = SocketFile::open(&crate::task::Cred::root(), b, 0);
         if let Some(f) = inner.take() {
             let rights = Some(Rights::with_limit(vec![f], 8, usize::MAX).expect("no limit"));
             let control = Control { rights, ..Control::default() };
@@ -165,7 +165,7 @@ fn a_long_chain_of_files_ends_without_recursion() {
 #[test]
 fn too_many_files_in_flight_are_refused() {
     let (a, b) = pair(c::SOCK_STREAM);
-    let f = SocketFile::open(b, 0);
+    let f = SocketFile::open(&crate::task::Cred::root(), b, 0);
     let r = Rights::with_limit(vec![f.clone(), f.clone()], 991, 2).expect("within");
     assert_eq!(Rights::with_limit(vec![f.clone()], 991, 2).err(), Some(Errno::ETOOMANYREFS));
     drop(r);
