@@ -45,7 +45,15 @@ struct DiskSource(Arc<dyn BlockDevice>);
 
 impl PageSource for DiskSource {
     fn fill(&self, offset: u64, len: usize, mem: u64) -> BoxFuture<'_, Result<()>> {
-        self.0.read_frames(offset, len, mem)
+        Box::pin(async move {
+            // Behind the end of the disk, up to the end of the page, there are zeros.
+            let have = usize::try_from(self.0.size().saturating_sub(offset)).unwrap_or(usize::MAX).min(len);
+            let whole = have / 512 * 512;
+            if whole < len {
+                crate::mm::frames::frames().phys().zero(mem + whole as u64, len - whole);
+            }
+            if whole > 0 { self.0.read_frames(offset, whole, mem).await } else { Ok(()) }
+        })
     }
 }
 

@@ -104,3 +104,24 @@ pub fn show() -> String {
     }
     out
 }
+
+/// A disk that the kernel knows.
+pub type DiskRef = Arc<super::blkdev::Disk>;
+
+/// The disk that the source of a mount names: a block device node, or `/dev/NAME` where there is no /dev yet.
+pub async fn disk_at(cur: &Arc<Task>, source: &[u8]) -> Result<DiskRef> {
+    match super::namei::path_at(cur, super::namei::AT_FDCWD, source, true).await {
+        Ok(p) => {
+            let inode = p.inode()?;
+            if inode.kind != super::inode::S_IFBLK {
+                return Err(Errno::ENOTBLK);
+            }
+            super::perm::check_nodev(&p.mnt, &inode)?;
+            disk(inode.rdev()).ok_or(Errno::ENXIO)
+        }
+        Err(e) => {
+            let name = std::str::from_utf8(source).ok().and_then(|s| s.strip_prefix("/dev/"));
+            name.and_then(disk_by_name).ok_or(e)
+        }
+    }
+}

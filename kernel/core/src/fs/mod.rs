@@ -9,6 +9,7 @@
 pub mod anon;
 pub mod attr;
 pub mod blkdev;
+pub mod boot;
 pub mod cached_file;
 pub mod dentry;
 pub mod devices;
@@ -36,5 +37,6 @@ pub mod syscalls;
 pub fn init() {
     impls::tmpfs::register();
     impls::devtmpfs::register();
+    impls::ext4::register();
     memdev::register();
 }

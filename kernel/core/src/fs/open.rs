@@ -55,6 +55,12 @@ pub async fn open_kernel(cur: &Arc<Task>, name: &[u8], flags: u32) -> Result<Arc
     do_open(cur, AT_FDCWD, name, OpenHow::from_open(flags, 0)).await
 }
 
+/// Opens a name below a place of the kernel's choice.
+pub async fn open_from(mut walk: Walk<'_>, cur: &Arc<Task>, name: &[u8], flags: u32) -> Result<Arc<File>> {
+    let path = walk.full(name, true).await?;
+    finish(cur, path, flags, false).await
+}
+
 /// Opens a program for execve(2): a regular file that may be executed and is not on a noexec mount. The name is
 /// relative to `dirfd`; with `AT_EMPTY_PATH` and an empty name it is the descriptor itself.
 pub async fn open_exec(cur: &Arc<Task>, dirfd: i32, name: &[u8], at_flags: u32) -> Result<Arc<File>> {

@@ -2,4 +2,5 @@
 
 pub mod cpio;
 pub mod devtmpfs;
+pub mod ext4;
 pub mod tmpfs;
