@@ -215,3 +215,37 @@ fn sigterm_ends_with_the_terminal_restored() {
     let n = master.read(&mut b).expect("read");
     assert_eq!(&b[..n], b"last words");
 }
+
+/// Run by `a_panic_restores_the_terminal` in a process of its own, with a terminal as its standard input.
+#[test]
+fn crasher() {
+    if std::env::var_os("CONSOLE_TEST_CRASH").is_none() {
+        return;
+    }
+    executor::start(Config { ncpus: 2, pin: false }, || {
+        let stdin = Spec { input: Channel::Fd(0), output: Channel::Fd(0) };
+        let _port = open(stdin).expect("opens").expect("exists").start();
+        let fd = HostFd::dup_of(0).expect("stdin");
+        assert!(is_raw(&fd));
+        executor::spawn_on(1, async { panic!("a bug") });
+    });
+}
+
+#[test]
+fn a_panic_restores_the_terminal() {
+    use std::os::fd::AsFd;
+    use std::os::unix::process::ExitStatusExt;
+    let (master, slave) = open_pty().expect("pty");
+    let stdin = slave.as_fd().try_clone_to_owned().expect("dup");
+    let out = std::process::Command::new(std::env::current_exe().expect("exe"))
+        .args(["crasher", "--exact", "--nocapture"])
+        .env("CONSOLE_TEST_CRASH", "1")
+        .stdin(stdin)
+        .output()
+        .expect("run");
+    let text = String::from_utf8_lossy(&out.stderr);
+    assert!(text.contains("a bug") && text.contains("Kernel panic"), "{text}");
+    assert!(out.status.signal().is_some() || out.status.code() == Some(134), "{:?}", out.status);
+    assert!(!is_raw(&slave));
+    drop(master);
+}

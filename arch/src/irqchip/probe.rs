@@ -1,7 +1,8 @@
 //! What the host's io_uring offers, and a clear word if it offers nothing.
 
+use super::ring::{SETUPS, setup};
 use crate::host::thread::host_release;
-use io_uring::{Probe, opcode};
+use io_uring::{IoUring, Probe, opcode};
 use std::fmt;
 
 /// How rings are set up on this host, and which operations they have.
@@ -25,9 +26,40 @@ pub struct Features {
     pub recv_multi: bool,
 }
 
+/// Features named in this variable (separated by commas, as the boot log names them) are not used even if the host has
+/// them: for trying on a new host how an old one behaves.
+pub const WITHOUT_VAR: &str = "KIBBLE_IO_URING_WITHOUT";
+
 /// Looks at the host. `Err` is one line for the user.
 pub fn probe() -> Result<Features, String> {
-    let (uring, defer, coop, all) = super::ring::setup(8, 16).map_err(|e| explain(&e))?;
+    let without = std::env::var(WITHOUT_VAR).unwrap_or_default();
+    probe_without(&without.split(',').collect::<Vec<_>>())
+}
+
+/// As [`probe`], doing without some features.
+pub fn probe_without(without: &[&str]) -> Result<Features, String> {
+    let wanted = |name: &str| !without.contains(&name);
+    let mut last = std::io::Error::from_raw_os_error(libc::EINVAL);
+    for how @ (defer, coop, _) in SETUPS {
+        if (defer && !wanted("defer_taskrun")) || (coop && !wanted("coop_taskrun")) {
+            continue;
+        }
+        match setup(how, 8, 16) {
+            Ok(uring) => {
+                let mut f = probe_ring(&uring, how)?;
+                f.buf_ring &= wanted("buf_ring");
+                f.recv_multi &= wanted("recv_multishot");
+                f.read_multi &= wanted("read_multishot");
+                return Ok(f);
+            }
+            Err(e) if e.raw_os_error() == Some(libc::EINVAL) => last = e,
+            Err(e) => return Err(explain(&e)),
+        }
+    }
+    Err(explain(&last))
+}
+
+fn probe_ring(uring: &IoUring, (defer, coop, all): (bool, bool, bool)) -> Result<Features, String> {
     let mut features = Features {
         release: host_release(),
         defer_taskrun: defer,

@@ -67,29 +67,24 @@ pub struct Ring {
     _not_send: PhantomData<*mut ()>,
 }
 
-/// Sets up a ring with the best flags that the host takes: (ring, DEFER_TASKRUN, COOP_TASKRUN, SUBMIT_ALL).
-pub(super) fn setup(sq: u32, cq: u32) -> std::io::Result<(IoUring, bool, bool, bool)> {
-    let ladder = [(true, true, true), (false, true, true), (false, false, true), (false, false, false)];
-    let mut last = std::io::Error::from_raw_os_error(libc::EINVAL);
-    for (defer, coop, all) in ladder {
-        let mut b = IoUring::builder();
-        b.setup_cqsize(cq).setup_clamp().dontfork();
-        if all {
-            b.setup_submit_all();
-        }
-        if coop {
-            b.setup_coop_taskrun().setup_taskrun_flag();
-        }
-        if defer {
-            b.setup_single_issuer().setup_defer_taskrun();
-        }
-        match b.build(sq) {
-            Ok(ring) => return Ok((ring, defer, coop, all)),
-            Err(e) if e.raw_os_error() == Some(libc::EINVAL) => last = e,
-            Err(e) => return Err(e),
-        }
+/// How rings may be set up, best first: (DEFER_TASKRUN, COOP_TASKRUN, SUBMIT_ALL).
+pub(super) const SETUPS: [(bool, bool, bool); 4] =
+    [(true, true, true), (false, true, true), (false, false, true), (false, false, false)];
+
+/// Sets up a ring with exactly these flags; `EINVAL` if the host does not know them.
+pub(super) fn setup((defer, coop, all): (bool, bool, bool), sq: u32, cq: u32) -> std::io::Result<IoUring> {
+    let mut b = IoUring::builder();
+    b.setup_cqsize(cq).setup_clamp().dontfork();
+    if all {
+        b.setup_submit_all();
     }
-    Err(last)
+    if coop {
+        b.setup_coop_taskrun().setup_taskrun_flag();
+    }
+    if defer {
+        b.setup_single_issuer().setup_defer_taskrun();
+    }
+    b.build(sq)
 }
 
 /// struct io_uring_getevents_arg (uapi/linux/io_uring.h).
@@ -107,7 +102,8 @@ const ENTER_EXT_ARG: u32 = 1 << 3;
 impl Ring {
     /// A ring for the calling thread. `Err` is one line for the user.
     pub fn new(features: Features) -> core::result::Result<Self, String> {
-        let (uring, ..) = setup(SQ_ENTRIES, CQ_ENTRIES).map_err(|e| explain(&e))?;
+        let how = (features.defer_taskrun, features.coop_taskrun, features.submit_all);
+        let uring = setup(how, SQ_ENTRIES, CQ_ENTRIES).map_err(|e| explain(&e))?;
         Ok(Self {
             uring,
             features,

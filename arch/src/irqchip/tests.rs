@@ -320,6 +320,76 @@ fn files_and_positions() {
 }
 
 #[test]
+fn a_forbidden_ring_is_explained() {
+    for e in [libc::ENOSYS, libc::EPERM] {
+        let line = probe::explain(&std::io::Error::from_raw_os_error(e));
+        assert!(line.contains("io_uring is not available") && line.contains("io_uring_setup"), "{line}");
+        assert!(line.contains("kernel.io_uring_disabled") && !line.contains('\n'), "{line}");
+    }
+}
+
+#[test]
+fn measure_chains() {
+    let mut ring = ring();
+    let path = std::path::Path::new("/dev/null");
+    let fd = HostFd::open(path, OpenHow { write: true, ..OpenHow::default() }).expect("open");
+    let log = Arc::new(Log::default());
+    let op = |i: u64| {
+        let source: Box<dyn IoSource> = Box::new(Many(vec![vec![0; 12], vec![1; 1500]]));
+        (Op::WriteSource { fd: fd.clone(), source }, Sink::Irq(log.clone() as Arc<dyn IrqHandler>, i))
+    };
+    const BATCHES: u64 = 300;
+    for chained in [false, true, false, true] {
+        let t0 = monotonic();
+        for _ in 0..BATCHES {
+            if chained {
+                ring.submit_chain((0..64).map(op));
+            } else {
+                for (op, sink) in (0..64).map(op) {
+                    ring.submit(op, sink);
+                }
+            }
+            assert!(run(&mut ring, &log, 64).iter().all(|g| g.1.result == Ok(1512)));
+        }
+        let ns = (monotonic() - t0).as_nanos() as u64 / (64 * BATCHES);
+        println!("frames to /dev/null, {}: {ns} ns each", if chained { "chained" } else { "unchained" });
+    }
+}
+
+#[test]
+fn older_hosts() {
+    let without: [&[&str]; 3] =
+        [&[], &["defer_taskrun"], &["defer_taskrun", "coop_taskrun", "recv_multishot", "read_multishot"]];
+    for without in without {
+        let features = probe::probe_without(without).expect("probe");
+        println!("{features}");
+        assert!(without.iter().all(|w| features.to_string().contains(&format!("no-{w}"))));
+        let mut ring = Ring::new(features).expect("ring");
+        let log = Arc::new(Log::default());
+        let (r, w) = pipe(true).expect("pipe");
+        for i in 0..200u64 {
+            let sink = Sink::Irq(log.clone(), i);
+            ring.submit(Op::Poll { fd: r.as_raw_fd(), events: 1, multi: false }, sink);
+            ring.flush().expect("flush");
+            w.write(b"x").expect("write");
+            assert_eq!(run(&mut ring, &log, 1)[0].1.result, Ok(1));
+            r.read(&mut [0; 1]).expect("read");
+        }
+        let id =
+            ring.submit(Op::Poll { fd: r.as_raw_fd(), events: 1, multi: true }, Sink::Irq(log.clone(), 0));
+        ring.flush().expect("flush");
+        for _ in 0..10 {
+            w.write(b"x").expect("write");
+            let o = run(&mut ring, &log, 1).remove(0).1;
+            assert!(o.more && o.result == Ok(1));
+            r.read(&mut [0; 1]).expect("read");
+        }
+        ring.cancel(id);
+        settle(&mut ring);
+    }
+}
+
+#[test]
 fn doorbell_ends_a_wait_and_is_coalesced() {
     let mut ring = ring();
     let bell = Arc::new(Doorbell::new().expect("doorbell"));

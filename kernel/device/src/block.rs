@@ -21,7 +21,8 @@ pub trait BlockDevice: Send + Sync {
     /// Reads `len` bytes at `offset`. Past the end of a host file that is shorter than the disk: zeros.
     fn read(&self, offset: u64, len: usize) -> BoxFuture<'_, Result<Vec<u8>>>;
     /// Reads straight into guest frames: `len` bytes at `offset` of the disk to byte `mem` of the memory file.
-    /// The caller holds the frames until the future is done.
+    /// The caller holds the frames until the future is done, and awaits it to the end: if it is dropped, the host may
+    /// still write to the frames for a while (do page-ins in a task of their own, not in one that a signal may end).
     fn read_frames(&self, offset: u64, len: usize, mem: u64) -> BoxFuture<'_, Result<()>>;
     /// Writes `data` at `offset`.
     fn write(&self, offset: u64, data: Vec<u8>) -> BoxFuture<'_, Result<()>>;

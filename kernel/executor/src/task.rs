@@ -35,7 +35,7 @@ fn schedule(task: Runnable<Home>, info: ScheduleInfo) {
     });
 }
 
-/// Starts a task on this CPU (on CPU 0 if called from a foreign thread).
+/// Starts a task on this CPU (on CPU 0 if called from a foreign thread). Panics if the executor does not run.
 pub fn spawn(f: impl Future<Output = ()> + Send + 'static) {
     spawn_on(crate::try_this_cpu().unwrap_or(0), f);
 }

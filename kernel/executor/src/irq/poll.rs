@@ -114,6 +114,10 @@ impl StandingShared {
         let sink = Sink::Irq(Arc::new(StandingIrq(Arc::clone(self))), 0);
         let place = with_ring(|ring, cpu| Place { cpu, id: ring.submit(op, sink) }).ok_or(Errno::ENXIO)?;
         *crate::machine::lock(&self.place) = Some(place);
+        // Dropped meanwhile on another CPU, which saw no operation to cancel, or the one before: do it here.
+        if self.stop.load(Ordering::Acquire) {
+            place.cancel();
+        }
         Ok(())
     }
 }

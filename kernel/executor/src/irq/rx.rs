@@ -146,6 +146,12 @@ impl Shared {
         let sink = Sink::Irq(Arc::new(RxIrq(Arc::clone(self))), 0);
         let place = with_ring(|ring, cpu| Place { cpu, id: ring.submit(op, sink) });
         lock(&self.state).place = place;
+        // Dropped meanwhile on another CPU, which saw no operation to cancel: do it here.
+        if self.stop.load(Ordering::Acquire)
+            && let Some(place) = lock(&self.state).place.take()
+        {
+            place.cancel();
+        }
     }
 
     fn arm_at_home(this: &Arc<Self>) {

@@ -139,7 +139,14 @@ impl Shared {
         let op = Op::Poll { fd: self.fd.as_raw_fd(), events: POLLOUT, multi: false };
         let sink = Sink::Irq(Arc::new(TxIrq(Arc::clone(self))), TOKEN_POLL);
         let place = with_ring(|ring, cpu| Place { cpu, id: ring.submit(op, sink) });
-        lock(&self.state).poll = place;
+        let mut state = lock(&self.state);
+        state.poll = place;
+        if state.stopped
+            && let Some(place) = state.poll.take()
+        {
+            drop(state);
+            place.cancel();
+        }
     }
 }
 
