@@ -1,0 +1,296 @@
+//! TCP between two stacks on virtual time.
+
+mod sim;
+
+use net::dev::Features;
+use net::tcp::TcpState;
+use net::{Family, Net, Shutdown, TcpSock, poll};
+use sim::{Sim, TSO};
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+use uapi::Errno;
+
+fn sa(s: &str) -> SocketAddr {
+    s.parse().unwrap()
+}
+
+fn listener(net: &Arc<Net>, addr: &str, backlog: i32) -> Arc<TcpSock> {
+    let addr = sa(addr);
+    let l = TcpSock::new(net, if addr.is_ipv4() { Family::V4 } else { Family::V6 });
+    l.bind(addr).unwrap();
+    l.listen(backlog).unwrap();
+    l
+}
+
+fn connect(sim: &mut Sim, l: &Arc<TcpSock>, to: &str) -> (Arc<TcpSock>, Arc<TcpSock>) {
+    let to = sa(to);
+    let c = TcpSock::new(&sim.a.net, if to.is_ipv4() { Family::V4 } else { Family::V6 });
+    assert_eq!(c.connect(to), Err(Errno::EINPROGRESS));
+    let mut s = None;
+    sim.until("handshake", Duration::from_secs(5), |_| {
+        s = s.take().or_else(|| l.accept().ok());
+        s.is_some() && c.poll_mask() & poll::OUT != 0
+    });
+    assert_eq!(c.take_error(), None);
+    (c, s.unwrap())
+}
+
+fn pattern(at: usize) -> u8 {
+    (at.wrapping_mul(31) ^ (at >> 8)) as u8
+}
+
+/// Sends `total` bytes from `from` to `to` and checks each.
+fn pump(sim: &mut Sim, from: &TcpSock, to: &TcpSock, total: usize, limit: Duration) {
+    let (mut sent, mut got) = (0, 0);
+    sim.until("bulk transfer", limit, |sim| {
+        loop {
+            let mut moved = false;
+            if sent < total {
+                let r = from.send_with((total - sent).min(128 << 10), false, |room| {
+                    for (i, b) in room.iter_mut().enumerate() {
+                        *b = pattern(sent + i);
+                    }
+                    sent += room.len();
+                    room.len()
+                });
+                match r {
+                    Ok(_) => moved = true,
+                    Err(Errno::EAGAIN) => {}
+                    Err(e) => panic!("send: {e:?} after {sent}"),
+                }
+            }
+            let r = to.recv_with(usize::MAX, false, |d| {
+                for (i, b) in d.iter().enumerate() {
+                    assert_eq!(*b, pattern(got + i), "byte {}", got + i);
+                }
+                got += d.len();
+                d.len()
+            });
+            match r {
+                Ok(n) => moved |= n > 0,
+                Err(Errno::EAGAIN) => {}
+                Err(e) => panic!("recv: {e:?} after {got}"),
+            }
+            sim.settle();
+            if !moved {
+                break;
+            }
+        }
+        got == total
+    });
+}
+
+#[test]
+fn handshake_data_and_close() {
+    for (listen, to) in
+        [("10.0.0.2:80", "10.0.0.2:80"), ("[::]:80", "10.0.0.2:80"), ("[fd00::2]:80", "[fd00::2]:80")]
+    {
+        let mut sim = Sim::new(TSO, TSO);
+        let l = listener(&sim.b.net, listen, 8);
+        assert_eq!(l.accept().err(), Some(Errno::EAGAIN));
+        let (c, s) = connect(&mut sim, &l, to);
+        assert_eq!(c.local_addr(), {
+            let p = s.peer_addr().unwrap();
+            match p {
+                SocketAddr::V6(v) if v.ip().to_ipv4_mapped().is_some() => {
+                    SocketAddr::new(v.ip().to_ipv4_mapped().unwrap().into(), v.port())
+                }
+                p => p,
+            }
+        });
+        assert_eq!(c.send(b"hello").unwrap(), 5);
+        sim.run(Duration::from_millis(1));
+        assert!(s.poll_mask() & poll::IN != 0);
+        let mut b = [0; 16];
+        assert_eq!(s.recv_with(16, true, |d| d.len()), Ok(5));
+        assert_eq!(s.recv(&mut b), Ok(5));
+        assert_eq!(&b[..5], b"hello");
+        assert_eq!(s.recv(&mut b), Err(Errno::EAGAIN));
+        c.shutdown(Shutdown::Write).unwrap();
+        sim.run(Duration::from_millis(1));
+        assert_eq!(s.recv(&mut b), Ok(0));
+        assert!(s.poll_mask() & poll::RDHUP != 0);
+        assert_eq!(s.send(b"bye").unwrap(), 3);
+        s.close();
+        sim.run(Duration::from_millis(1));
+        assert_eq!(c.recv(&mut b), Ok(3));
+        assert_eq!(c.recv(&mut b), Ok(0));
+        assert_eq!(c.send(b"x"), Err(Errno::EPIPE));
+        assert_eq!(c.state(), TcpState::TimeWait);
+        c.close();
+        sim.run(Duration::from_millis(100));
+        assert_eq!((sim.a.net.tcp.timewait.len(), sim.b.net.tcp.timewait.len()), (1, 0));
+        assert!(sim.a.net.tcp.ehash.all().is_empty() && sim.b.net.tcp.ehash.all().is_empty());
+        sim.run(Duration::from_secs(63));
+        assert_eq!(sim.a.net.tcp.timewait.len(), 0);
+    }
+}
+
+#[test]
+fn bulk_both_ways_with_and_without_offload() {
+    let gro = Features::GRO;
+    for (fa, fb, big) in
+        [(TSO, TSO, true), (Features::empty(), Features::empty(), false), (Features::empty(), gro, false)]
+    {
+        for to in ["10.0.0.2:5201", "[fd00::2]:5201"] {
+            let mut sim = Sim::new(fa, fb);
+            let l = listener(&sim.b.net, to, 8);
+            let (c, s) = connect(&mut sim, &l, to);
+            pump(&mut sim, &c, &s, 24 << 20, Duration::from_secs(20));
+            pump(&mut sim, &s, &c, 3 << 20, Duration::from_secs(20));
+            let biggest = sim.a.nic.biggest.load(std::sync::atomic::Ordering::Relaxed);
+            assert_eq!(biggest > 30_000, big, "{to}: biggest frame {biggest}");
+            assert!(big || biggest <= 1514, "{to}: biggest frame {biggest}");
+        }
+    }
+}
+
+#[test]
+fn one_percent_loss_recovers() {
+    for to in ["10.0.0.2:5201", "[fd00::2]:5201"] {
+        for f in [TSO, Features::empty()] {
+            let mut sim = Sim::new(f, f);
+            let mut x = 12_345u64;
+            sim.loss = Box::new(move |_, _| {
+                x = x.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+                (x >> 33) % 100 == 0
+            });
+            let l = listener(&sim.b.net, to, 8);
+            let (c, s) = connect(&mut sim, &l, to);
+            let t0 = sim.now();
+            pump(&mut sim, &c, &s, 4 << 20, Duration::from_secs(300));
+            eprintln!("{to} {f:?}: 4 MiB at 1 % loss in {} ms", (sim.now() - t0) / 1_000_000);
+        }
+    }
+}
+
+#[test]
+fn refused_reset_and_backlog() {
+    let mut sim = Sim::new(TSO, TSO);
+    let c = TcpSock::new(&sim.a.net, Family::V4);
+    assert_eq!(c.connect(sa("10.0.0.2:1")), Err(Errno::EINPROGRESS));
+    assert_eq!(c.connect(sa("10.0.0.2:1")), Err(Errno::EALREADY));
+    sim.run(Duration::from_millis(10));
+    assert!(c.poll_mask() & poll::ERR != 0);
+    assert_eq!(c.take_error(), Some(Errno::ECONNREFUSED));
+
+    let l = listener(&sim.b.net, "10.0.0.2:80", 2);
+    let many: Vec<_> = (0..6)
+        .map(|_| {
+            let c = TcpSock::new(&sim.a.net, Family::V4);
+            assert_eq!(c.connect(sa("10.0.0.2:80")), Err(Errno::EINPROGRESS));
+            sim.run(Duration::from_millis(2));
+            c
+        })
+        .collect();
+    let up = many.iter().filter(|c| c.state() == TcpState::Established).count();
+    assert_eq!(up, 3, "a backlog of 2 holds 3");
+    let s = l.accept().unwrap();
+    sim.run(Duration::from_secs(4));
+    assert!(
+        many.iter().filter(|c| c.state() == TcpState::Established).count() >= 4,
+        "a dropped SYN is sent again"
+    );
+
+    // Unread data at close resets the other side.
+    let c = many.iter().find(|c| c.local_addr() == s.peer_addr().unwrap()).unwrap();
+    c.send(b"unread").unwrap();
+    sim.run(Duration::from_millis(10));
+    s.close();
+    sim.run(Duration::from_millis(10));
+    assert_eq!(c.recv(&mut [0; 8]), Err(Errno::ECONNRESET));
+    assert_eq!(c.recv(&mut [0; 8]), Ok(0));
+    assert_eq!(c.send(b"x"), Err(Errno::EPIPE));
+    l.close();
+    sim.run(Duration::from_millis(10));
+    assert!(many.iter().all(|c| c.state() != TcpState::Established));
+    assert!(sim.b.net.tcp.ehash.all().is_empty());
+}
+
+#[test]
+fn nobody_there_times_out_and_arp_failure_is_told() {
+    let mut sim = Sim::new(TSO, TSO);
+    let c = TcpSock::new(&sim.a.net, Family::V4);
+    assert_eq!(c.connect(sa("10.0.0.77:1")), Err(Errno::EINPROGRESS));
+    sim.run(Duration::from_secs(5));
+    assert_eq!(c.take_error(), Some(Errno::EHOSTUNREACH));
+    sim.loss = Box::new(|_, _| true);
+    let c = TcpSock::new(&sim.a.net, Family::V4);
+    sim.a.net.neigh.flush(sim.a.ifindex, true);
+    let dev = sim.a.net.devs.get(sim.a.ifindex).unwrap();
+    sim.a
+        .net
+        .neigh
+        .set(
+            &sim.a.net,
+            &dev,
+            "10.0.0.2".parse().unwrap(),
+            Some([2, 0, 0, 0, 0, 2]),
+            net::neigh::Nud::Permanent,
+            true,
+            true,
+        )
+        .unwrap();
+    assert_eq!(c.connect(sa("10.0.0.2:1")), Err(Errno::EINPROGRESS));
+    sim.run(Duration::from_secs(140));
+    assert_eq!(c.take_error(), Some(Errno::ETIMEDOUT));
+    assert_eq!(TcpSock::new(&sim.a.net, Family::V4).connect(sa("192.168.9.9:1")), Err(Errno::ENETUNREACH));
+}
+
+#[test]
+fn many_flows_cost_the_same_a_packet() {
+    let cost = |n: usize| {
+        let mut sim = Sim::new(TSO, TSO);
+        let l = listener(&sim.b.net, "10.0.0.2:80", 4096);
+        let pairs: Vec<_> = (0..n).map(|_| connect(&mut sim, &l, "10.0.0.2:80")).collect();
+        let t0 = std::time::Instant::now();
+        let rounds = 2000;
+        for i in 0..rounds {
+            let (c, s) = &pairs[(i * 7919) % n];
+            c.send(b"ping").unwrap();
+            sim.run(Duration::from_micros(60));
+            assert_eq!(s.recv(&mut [0; 8]), Ok(4));
+            s.send(b"pong").unwrap();
+            sim.run(Duration::from_micros(60));
+            assert_eq!(c.recv(&mut [0; 8]), Ok(4));
+        }
+        t0.elapsed() / rounds as u32
+    };
+    let (few, many) = (cost(10), cost(1000));
+    eprintln!("request/response of both ends: {few:?} with 10 flows, {many:?} with 1000");
+    assert!(many < few * 4, "{few:?} with 10 flows, {many:?} with 1000");
+}
+
+#[test]
+fn loopback_carries_big_frames() {
+    for to in ["127.0.0.1:9", "[::1]:9", "10.0.0.1:9"] {
+        let mut sim = Sim::new(TSO, TSO);
+        let l = listener(&sim.a.net, to, 8);
+        let (c, s) = connect(&mut sim, &l, to);
+        pump(&mut sim, &c, &s, 16 << 20, Duration::from_secs(5));
+        let st = sim.a.net.lo.stats();
+        assert!(st.tx_bytes / st.tx_packets > 8_000, "{to}: {st:?}");
+        assert_eq!(sim.a.nic.frames.load(std::sync::atomic::Ordering::Relaxed) > 40, false);
+    }
+}
+
+#[test]
+fn options_are_shown_as_linux_shows_them() {
+    let sim = Sim::new(TSO, TSO);
+    let s = TcpSock::new(&sim.a.net, Family::V4);
+    let int = |v: Vec<u8>| i32::from_ne_bytes(v[..4].try_into().unwrap());
+    s.setsockopt(1, 8, &100_000i32.to_ne_bytes()).unwrap();
+    assert_eq!(int(s.getsockopt(1, 8).unwrap()), 200_000);
+    s.setsockopt(6, 1, &1i32.to_ne_bytes()).unwrap();
+    assert_eq!(int(s.getsockopt(6, 1).unwrap()), 1);
+    assert_eq!(&s.getsockopt(6, 13).unwrap()[..6], b"cubic\0");
+    assert_eq!(int(s.getsockopt(6, 2).unwrap()), 536);
+    assert_eq!(s.getsockopt(6, 11).unwrap()[0], 7);
+    assert_eq!(s.setsockopt(6, 9999, &1i32.to_ne_bytes()), Err(Errno::ENOPROTOOPT));
+    assert_eq!(s.setsockopt(1, 2, &[1]), Err(Errno::EINVAL));
+    assert_eq!(s.bind(sa("1.2.3.4:5")), Err(Errno::EADDRNOTAVAIL));
+    s.bind(sa("0.0.0.0:0")).unwrap();
+    assert!(s.local_addr().port() >= 32768);
+    assert_eq!(s.poll_mask(), poll::OUT | poll::WRNORM | poll::HUP);
+}
