@@ -23,8 +23,9 @@ pub enum Op {
     ReadMem { fd: HostFd, offset: u64, mem: IoMem },
     /// Writes guest frames.
     WriteMem { fd: HostFd, offset: u64, mem: IoMem },
-    /// Writes the pieces of `source` with one writev(2).
-    WriteSource { fd: HostFd, source: Box<dyn IoSource> },
+    /// Writes the pieces of `source` with one writev(2). With `nowait` it fails with `EAGAIN` instead of waiting for room
+    /// (`EOPNOTSUPP` if the file cannot say).
+    WriteSource { fd: HostFd, source: Box<dyn IoSource>, nowait: bool },
     /// Sends the pieces of `source` with one sendmsg(2); `flags` as there.
     SendSource { fd: HostFd, source: Box<dyn IoSource>, flags: u32 },
     /// Reads frames into provided slots; `multi` keeps it standing (hosts since 6.7).

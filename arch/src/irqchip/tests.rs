@@ -204,14 +204,14 @@ fn sources_in_pieces() {
     let (r, w) = pipe(true).expect("pipe");
     let many = |n: usize| Box::new(Many((0..n).map(|i| vec![i as u8; i]).collect()));
     let sink = || Sink::Irq(log.clone() as Arc<dyn IrqHandler>, 0);
-    ring.submit(Op::WriteSource { fd: w.clone(), source: many(21) }, sink());
+    ring.submit(Op::WriteSource { fd: w.clone(), source: many(21), nowait: false }, sink());
     assert_eq!(run(&mut ring, &log, 1)[0].1.result, Ok(210));
     let mut buf = [0; 300];
     assert_eq!(r.read(&mut buf), Ok(210));
     assert_eq!(buf[209], 20);
-    ring.submit(Op::WriteSource { fd: w.clone(), source: many(22) }, sink());
+    ring.submit(Op::WriteSource { fd: w.clone(), source: many(22), nowait: false }, sink());
     assert_eq!(run(&mut ring, &log, 1)[0].1.result, Err(Errno::EBADF), "too many pieces");
-    ring.submit(Op::WriteSource { fd: w, source: many(0) }, sink());
+    ring.submit(Op::WriteSource { fd: w, source: many(0), nowait: true }, sink());
     assert_eq!(run(&mut ring, &log, 1)[0].1.result, Ok(0));
 }
 
@@ -336,7 +336,10 @@ fn measure_chains() {
     let log = Arc::new(Log::default());
     let op = |i: u64| {
         let source: Box<dyn IoSource> = Box::new(Many(vec![vec![0; 12], vec![1; 1500]]));
-        (Op::WriteSource { fd: fd.clone(), source }, Sink::Irq(log.clone() as Arc<dyn IrqHandler>, i))
+        (
+            Op::WriteSource { fd: fd.clone(), source, nowait: false },
+            Sink::Irq(log.clone() as Arc<dyn IrqHandler>, i),
+        )
     };
     const BATCHES: u64 = 300;
     for chained in [false, true, false, true] {

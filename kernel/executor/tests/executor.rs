@@ -331,6 +331,46 @@ async fn tx_to_rx(datagrams: bool) {
     let done = done.0.lock().expect("lock");
     assert_eq!(done.len(), FRAMES as usize);
     assert!(done.iter().all(|d| d.1 == Ok(1404)));
+    assert!(tx.retried() > 0, "the socket was full at times");
+}
+
+#[test]
+fn written_frames_keep_their_order_when_the_pipe_is_full() {
+    kernel(2, "2000 frames through a pipe", async {
+        const FRAMES: u32 = 2000;
+        let (r, w) = pipe(false).expect("pipe");
+        let done = Arc::new(Done(Mutex::default(), AtomicBool::new(false)));
+        let tx = irq::TxQueue::new(&w, irq::TxKind::Write, 256, done.clone());
+        let reader = executor::spawn_blocking(move || {
+            for i in 0..FRAMES {
+                let mut frame = [0u8; 1404];
+                let mut n = 0;
+                while n < frame.len() {
+                    n += r.read(&mut frame[n..]).expect("read");
+                }
+                assert_eq!(frame[..4], i.to_be_bytes());
+                if i % 500 == 0 {
+                    std::thread::sleep(Duration::from_millis(5));
+                }
+            }
+        });
+        for i in 0..FRAMES {
+            let mut frame: Box<dyn irq::IoSource> =
+                Box::new(Frame { head: i.to_be_bytes(), body: vec![0; 1400] });
+            while let Err(f) = tx.push(frame) {
+                frame = f;
+                tx.flush().expect("flush");
+                sleep(Duration::from_micros(50)).await;
+            }
+        }
+        tx.flush().expect("flush");
+        reader.await;
+        while !tx.is_empty() {
+            sleep(Duration::from_millis(1)).await;
+        }
+        assert_eq!(done.0.lock().expect("lock").len(), FRAMES as usize);
+        assert!(tx.retried() > 0, "the pipe was full at times");
+    });
 }
 
 #[test]
