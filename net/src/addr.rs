@@ -293,6 +293,27 @@ impl Net {
         Ok(())
     }
 
+    /// Changes a device's MTU. EINVAL outside what the device takes.
+    pub fn set_mtu(&self, dev: &Arc<Dev>, mtu: u32) -> Result<()> {
+        if mtu < 68 || mtu > dev.drv.max_mtu() {
+            return Err(Errno::EINVAL);
+        }
+        dev.drv.set_mtu(mtu)?;
+        self.bump_routes();
+        Ok(())
+    }
+
+    /// Changes a device's link-layer address.
+    pub fn set_mac(&self, dev: &Arc<Dev>, mac: [u8; 6]) -> Result<()> {
+        if !crate::eth::is_valid(mac) {
+            return Err(Errno::EADDRNOTAVAIL);
+        }
+        dev.drv.set_mac(mac)?;
+        self.neigh.flush(dev.ifindex, false);
+        self.bump_routes();
+        Ok(())
+    }
+
     fn link_is_up(&self, dev: &Arc<Dev>) {
         let ensure = |a: IfAddr| {
             let mut v = dev.addrs.write();

@@ -16,6 +16,7 @@ pub mod netns;
 pub mod poll;
 pub mod raw;
 pub mod route;
+pub mod rtnl;
 pub mod skb;
 pub mod sockopt;
 pub mod sysctl;
