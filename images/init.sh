@@ -19,6 +19,11 @@ if [ -b /dev/ubdb ] && [ "$(/bin/busybox head -c 2 /dev/ubdb)" = '#!' ]; then
     /bin/sh /tmp/script
     echo "@@EXIT $?"
 else
+    # A kernel that does not take ip= itself hands it to init: client::gateway:netmask:name:device:autoconf.
+    if [ -n "$ip" ] && [ -e /sys/class/net/vec0 ]; then
+        ip addr add "${ip%%:*}/24" dev vec0
+        ip link set vec0 up
+    fi
     tty=/dev/console
     [ -c /dev/tty0 ] && tty=/dev/tty0
     cd /root

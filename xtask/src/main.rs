@@ -14,6 +14,7 @@ mod paths;
 mod prereq;
 mod procs;
 mod sh;
+mod suites;
 mod system;
 
 use anyhow::Result;
@@ -33,6 +34,14 @@ enum Cmd {
     Build(cmd::build::Args),
     /// Make a root file system image from a recipe in images/
     Image(cmd::image::Args),
+    /// Boot to a shell on this terminal, with the host reachable
+    Boot(cmd::boot::Args),
+    /// Everything that must be green: format, lints, tests, smoke boots
+    Test(cmd::test::Args),
+    /// Format, clippy, documentation, layers, ratchets
+    Lint(cmd::lint::Args),
+    /// List where we differ from Linux
+    Status,
     /// Measure against native, UML and gVisor in the same run
     Bench(cmd::bench::Args),
 }
@@ -41,6 +50,10 @@ fn main() -> Result<()> {
     match Cli::parse().cmd {
         Cmd::Build(a) => cmd::build::run(&a).map(drop),
         Cmd::Image(a) => cmd::image::run(&a),
+        Cmd::Boot(a) => cmd::boot::run(&a),
+        Cmd::Test(a) => cmd::test::run(&a),
+        Cmd::Lint(a) => cmd::lint::run(&a),
+        Cmd::Status => cmd::status::run(),
         Cmd::Bench(a) => cmd::bench::run(&a),
     }
 }

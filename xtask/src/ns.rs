@@ -23,6 +23,13 @@ pub fn own_pids() -> bool {
 
 /// Runs this very command again inside private namespaces and ends with its exit status.
 pub fn enter() -> Result<std::convert::Infallible> {
+    let args: Vec<_> = std::env::args_os().skip(1).collect();
+    let status = command(&args)?.into_inner().status().context("cannot start unshare")?;
+    std::process::exit(status.code().unwrap_or(1));
+}
+
+/// This program with other arguments, inside private namespaces.
+pub fn command(args: &[impl AsRef<std::ffi::OsStr>]) -> Result<Cmd> {
     prereq::ensure(&[prereq::NET])?;
     let user: &[&str] = if prereq::is_root() { &[] } else { &["--user", "--map-root-user"] };
     let pid: &[&str] = &["--pid", "--fork", "--mount-proc", "--kill-child"];
@@ -41,15 +48,8 @@ pub fn enter() -> Result<std::convert::Infallible> {
         );
     };
     let exe = std::env::current_exe().context("own program")?;
-    let mut cmd = Cmd::new(["setpriv", "--pdeathsig", "KILL"])
-        .args(words)
-        .arg("--")
-        .arg(exe)
-        .args(std::env::args_os().skip(1))
-        .env(MARK, mark)
-        .into_inner();
-    let status = cmd.status().context("cannot start unshare")?;
-    std::process::exit(status.code().unwrap_or(1));
+    // The death signal ends unshare with us, and unshare ends everything inside: ^C leaves nothing behind.
+    Ok(Cmd::new(["setpriv", "--pdeathsig", "KILL"]).args(words).arg("--").arg(exe).args(args).env(MARK, mark))
 }
 
 /// First steps inside: loopback, and the forwarding of nothing.

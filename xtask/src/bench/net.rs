@@ -253,6 +253,19 @@ fn ping_us(line: &str) -> Option<f64> {
     Some(rest.split(' ').next()?.parse::<f64>().ok()? * 1000.0)
 }
 
+/// The figures of two systems side by side, in plain words.
+pub fn demo(series: &[Series]) -> String {
+    let [host, guest] = series else { return String::new() };
+    let mut t = Table::new(["", host.name.as_str(), guest.name.as_str(), "ratio"]);
+    for (key, title, _) in METRICS.iter().take(4) {
+        let cell = |s: &Series| s.stat(key).map_or("-".into(), |x| short(x.median));
+        let ratio = guest.ratio(host, key).map_or("-".into(), |x| format!("{:.2}", x.median));
+        t.row([(*title).to_owned(), cell(host), cell(guest), ratio]);
+    }
+    let failures = series.iter().filter_map(|s| Some(format!("\n{}: {}", s.name, s.failure.as_ref()?)));
+    format!("{t}{}", failures.collect::<String>())
+}
+
 /// The figures of one system and, against each other one, the ratio of medians pair by pair.
 pub fn report(series: &[Series], plan: &Plan) -> (String, String) {
     let live: Vec<&Series> = series.iter().filter(|s| s.rounds.iter().any(Option::is_some)).collect();
