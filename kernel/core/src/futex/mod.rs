@@ -1,13 +1,13 @@
-//! Futexes (futex(2)).
+//! Futexes (futex(2)): waiting for a word of guest memory to change.
+//!
+//! A word is known by its [`FutexKey`](crate::mm::FutexKey); waiters stand in hash buckets ([`bucket`]) in the order of
+//! their arrival. The value check of FUTEX_WAIT and the entry into the bucket happen under the bucket's lock, which every
+//! wake takes too: a wake between check and sleep finds the waiter. [`robust`] cleans up after threads that die.
+//! Neighbours: `mm` (keys, atomic access), `task` (waits, exit). Lock order: lower bucket > higher bucket > `Mm`.
 
-use crate::Result;
-use crate::task::Task;
-use std::sync::Arc;
+pub mod bucket;
+pub mod op;
+pub mod robust;
 
-/// Wakes up to `n` waiters of a word.
-pub fn wake(_cur: &Arc<Task>, _addr: u64, _shared: bool, _n: u32, _bitset: u32) -> Result<u32> {
-    Ok(0)
-}
-
-/// Marks the robust futexes of a thread that ends.
-pub async fn exit_robust_list(_cur: &Arc<Task>) {}
+pub use op::{sys_futex, wait, wake};
+pub use robust::exit_robust_list;

@@ -3,13 +3,11 @@
 use super::sigset::valid_signal;
 use super::{SigInfo, send_group, send_task};
 use crate::syscall::UserPtr;
+use crate::task::cred::cap;
 use crate::task::{Cred, Pid, Task, ThreadGroup, pid};
 use crate::{Errno, Result};
 use std::sync::Arc;
 use uapi::raw::general as c;
-
-/// capabilities(7).
-const CAP_KILL: u32 = 5;
 
 fn cred_of(group: &ThreadGroup) -> Option<Arc<Cred>> {
     group.leader().map(|t| t.cred())
@@ -25,7 +23,7 @@ pub fn may_signal(cur: &Task, group: &Arc<ThreadGroup>, sig: i32) -> Result<()> 
     if me.euid == it.suid || me.euid == it.uid || me.uid == it.suid || me.uid == it.uid {
         return Ok(());
     }
-    if me.capable(CAP_KILL) {
+    if me.capable(cap::KILL) {
         return Ok(());
     }
     if sig == c::SIGCONT as i32 && cur.group.session().sid == group.session().sid {

@@ -4,11 +4,11 @@ use super::send::{retarget_shared, set_blocked_locked};
 use super::{AltStack, SigSet, recalc_locked};
 use crate::syscall::UserPtr;
 use crate::task::Task;
+use crate::time::clock;
 use crate::{Errno, Result};
 use klib::ktime::Ktime;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
 use uapi::raw::general as c;
 
 /// Replaces the mask of `task`; SIGKILL and SIGSTOP stay out of it.
@@ -139,17 +139,11 @@ pub async fn sys_rt_sigtimedwait(
     let set = SigSet(set.read(cur).await?).blockable();
     let deadline = match timeout.read_opt(cur).await? {
         None => None,
-        Some(ts) => Some(executor::time::now() + timespec(ts)?),
+        Some(ts) => Some(clock::after(clock::timespec_ns(ts)?)),
     };
     let got = sigtimedwait(cur, set, deadline).await?;
     info.write_opt(cur, &got.to_bytes()).await?;
     Ok(u64::try_from(got.signo).unwrap_or(0))
-}
-
-fn timespec(ts: [i64; 2]) -> Result<Duration> {
-    let sec = u64::try_from(ts[0]).map_err(|_| Errno::EINVAL)?;
-    let ns = u32::try_from(ts[1]).ok().filter(|&n| n < 1_000_000_000).ok_or(Errno::EINVAL)?;
-    Ok(Duration::new(sec, ns))
 }
 
 /// Takes a signal of `set`, waiting until `deadline`: `EAGAIN` past it, `EINTR` if another signal comes.

@@ -22,10 +22,12 @@ pub fn send_task(task: &Arc<Task>, info: SigInfo) -> Result<()> {
     send(&task.group, Some(task), info, false)
 }
 
-/// Sends signal `sig` from the kernel (SI_KERNEL) to the process of `task`.
+/// Sends signal `sig` from the kernel (SI_KERNEL) to the thread `task`: SIGPIPE, SIGXFSZ.
 pub fn send_sig(task: &Task, sig: u32) {
-    // Only queued real-time signals can fail.
-    let _ = send_group(&task.group, SigInfo::kernel(sig.cast_signed()));
+    if let Some(t) = task.me.upgrade() {
+        // Only queued real-time signals can fail.
+        let _ = send_task(&t, SigInfo::kernel(sig.cast_signed()));
+    }
 }
 
 /// Sends to all members of a process group; `ESRCH` if there is none.

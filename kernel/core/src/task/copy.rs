@@ -1,7 +1,7 @@
 //! Making tasks: the bookkeeping of clone(2), and the first process.
 
 use super::completion::Completion;
-use super::cred::Cred;
+use super::cred::{Cred, cap};
 use super::pid::{self, ReservedPid};
 use super::session::Session;
 use super::task::{Pid, Task, TaskParts};
@@ -48,10 +48,6 @@ const fn f(flag: u32) -> u64 {
     flag as u64
 }
 
-/// capabilities(7).
-const CAP_SYS_ADMIN: u32 = 21;
-const CAP_SYS_RESOURCE: u32 = 24;
-
 /// Answers a request for a namespace of its own as a kernel without them does.
 pub fn refuse_namespaces(cur: &Task, flags: u64) -> Result<()> {
     static WARNED: AtomicBool = AtomicBool::new(false);
@@ -61,7 +57,7 @@ pub fn refuse_namespaces(cur: &Task, flags: u64) -> Result<()> {
     if !WARNED.swap(true, Ordering::Relaxed) {
         log::warn!(target: "task", "namespaces are not there yet: clone/unshare flags {flags:#x} refused");
     }
-    if flags & f(c::CLONE_NEWUSER) == 0 && !cur.cred().capable(CAP_SYS_ADMIN) {
+    if flags & f(c::CLONE_NEWUSER) == 0 && !cur.cred().capable(cap::SYS_ADMIN) {
         return Err(Errno::EPERM);
     }
     Err(Errno::EINVAL)
@@ -99,7 +95,7 @@ pub fn copy_task(parent: &Arc<Task>, args: CloneArgs, mm: Arc<Mm>) -> Result<New
     let has = |b: u32| args.flags & f(b) != 0;
     let cred = parent.cred();
     let nproc = parent.group.rlimit(c::RLIMIT_NPROC).0;
-    if cred.uid != 0 && !cred.capable(CAP_SYS_ADMIN) && !cred.capable(CAP_SYS_RESOURCE) {
+    if cred.uid != 0 && !cred.capable(cap::SYS_ADMIN) && !cred.capable(cap::SYS_RESOURCE) {
         let n = pid::read().tasks().filter(|t| t.cred().uid == cred.uid).count();
         if n as u64 >= nproc {
             return Err(Errno::EAGAIN);

@@ -33,6 +33,10 @@ pub struct Cred {
     pub cap_ambient: u64,
     /// PR_SET_NO_NEW_PRIVS.
     pub no_new_privs: bool,
+    /// PR_SET_KEEPCAPS: a change from root to other user ids keeps the permitted set. Cleared by execve(2).
+    pub keep_caps: bool,
+    /// The other secure bits (PR_SET_SECUREBITS), as the guest set them.
+    pub securebits: u32,
 }
 
 /// All capabilities that Linux 6.12 knows (0..=40).
@@ -57,6 +61,8 @@ impl Cred {
             cap_bounding: CAP_FULL,
             cap_ambient: 0,
             no_new_privs: false,
+            keep_caps: false,
+            securebits: 0,
         }
     }
 
@@ -69,4 +75,38 @@ impl Cred {
     pub fn in_group(&self, gid: u32) -> bool {
         self.fsgid == gid || self.groups.contains(&gid)
     }
+}
+
+/// Capability numbers (capabilities(7)).
+#[allow(missing_docs)]
+pub mod cap {
+    pub const CHOWN: u32 = 0;
+    pub const DAC_OVERRIDE: u32 = 1;
+    pub const DAC_READ_SEARCH: u32 = 2;
+    pub const FOWNER: u32 = 3;
+    pub const FSETID: u32 = 4;
+    pub const KILL: u32 = 5;
+    pub const SETGID: u32 = 6;
+    pub const SETUID: u32 = 7;
+    pub const SETPCAP: u32 = 8;
+    pub const LINUX_IMMUTABLE: u32 = 9;
+    pub const NET_ADMIN: u32 = 12;
+    pub const SYS_PTRACE: u32 = 19;
+    pub const SYS_ADMIN: u32 = 21;
+    pub const SYS_BOOT: u32 = 22;
+    pub const SYS_NICE: u32 = 23;
+    pub const SYS_RESOURCE: u32 = 24;
+    pub const MKNOD: u32 = 27;
+    pub const MAC_OVERRIDE: u32 = 32;
+    /// The last one that is known.
+    pub const LAST: u32 = 40;
+    /// Those that follow the file system user id.
+    pub const FS_SET: u64 = 1 << CHOWN
+        | 1 << DAC_OVERRIDE
+        | 1 << DAC_READ_SEARCH
+        | 1 << FOWNER
+        | 1 << FSETID
+        | 1 << LINUX_IMMUTABLE
+        | 1 << MKNOD
+        | 1 << MAC_OVERRIDE;
 }

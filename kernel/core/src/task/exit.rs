@@ -71,7 +71,6 @@ pub async fn exit_task(cur: &Arc<Task>) {
         power::panic(&format!("Attempted to kill init! exitcode={status:#010x}"));
     }
     mm_release(cur).await;
-    cur.group.timers.thread_exit(cur);
     let mm = cur.replace_mm(None);
     // Files close outside of all locks; the last user of the table closes them.
     let files = cur.replace_files(Arc::new(FdTable::default()));

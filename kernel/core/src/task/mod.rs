@@ -7,17 +7,23 @@
 //! fields. Kinship (parent, children, process group, session, zombie) changes only with the pid table locked for
 //! writing. Wait queues may be woken under any of them.
 
+pub mod caps;
 pub mod completion;
 pub mod copy;
 pub mod cred;
 pub mod exit;
 pub mod ids;
+pub mod limits;
+pub mod misc;
 pub mod pid;
 pub mod pidfd;
+pub mod prctl;
 pub mod regs;
 pub mod rusage;
 pub mod sched;
+pub mod sched_calls;
 pub mod session;
+pub mod setid;
 pub mod task;
 pub mod thread_group;
 pub mod wait;

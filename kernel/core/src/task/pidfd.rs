@@ -37,6 +37,11 @@ impl FileOps for PidFd {
     }
 }
 
+/// An open file for a process (pidfd_open(2), CLONE_PIDFD); `flags`: O_NONBLOCK or 0.
+pub fn open(group: Arc<ThreadGroup>, flags: u32) -> Arc<File> {
+    crate::fs::anon::anon_file("[pidfd]", PidFd::new(group), c::O_RDWR | flags)
+}
+
 /// The process behind a pidfd, or `EBADF`.
 fn target(cur: &Arc<Task>, fd: i32) -> Result<Arc<ThreadGroup>> {
     let file = cur.files().get(fd)?;
@@ -76,8 +81,6 @@ pub async fn sys_pidfd_send_signal(
 
 /// pidfd_getfd(2).
 pub fn sys_pidfd_getfd(cur: &Arc<Task>, pidfd: i32, fd: i32, flags: u32) -> Result<u64> {
-    /// capabilities(7).
-    const CAP_SYS_PTRACE: u32 = 19;
     if flags != 0 {
         return Err(Errno::EINVAL);
     }
@@ -86,7 +89,7 @@ pub fn sys_pidfd_getfd(cur: &Arc<Task>, pidfd: i32, fd: i32, flags: u32) -> Resu
     let (me, it) = (cur.cred(), task.cred());
     let same = [it.uid, it.euid, it.suid].iter().all(|&u| u == me.fsuid)
         && [it.gid, it.egid, it.sgid].iter().all(|&g| g == me.fsgid);
-    if !same && !me.capable(CAP_SYS_PTRACE) {
+    if !same && !me.capable(super::cred::cap::SYS_PTRACE) {
         return Err(Errno::EPERM);
     }
     let file = task.files().get(fd)?;

@@ -10,8 +10,8 @@ use crate::mm::Mm;
 use crate::signal::{SigHand, TaskSignals};
 use klib::ktime::Ktime;
 use parking_lot::Mutex;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU8, AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, Weak};
 use std::task::Waker;
 
 /// A thread id or process id as guests see it.
@@ -19,6 +19,8 @@ pub type Pid = u32;
 
 /// One guest thread. Shared parts hang on `Arc`s that clone(2) shares or copies.
 pub struct Task {
+    /// The task itself, for work that outlives a borrow.
+    pub(crate) me: Weak<Task>,
     tid: AtomicU32,
     /// The process.
     pub group: Arc<ThreadGroup>,
@@ -113,7 +115,8 @@ pub struct TaskParts {
 impl Task {
     /// A new task; the caller adds it to its group and starts `task::run`.
     pub fn new(p: TaskParts) -> Arc<Self> {
-        Arc::new(Self {
+        Arc::new_cyclic(|me| Self {
+            me: Weak::clone(me),
             tid: AtomicU32::new(p.tid),
             group: p.group,
             comm: Mutex::new(p.comm),

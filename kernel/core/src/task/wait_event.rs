@@ -99,8 +99,15 @@ impl Task {
         if let Some(w) = waker {
             w.wake();
         }
-        if self.in_user.load(Ordering::SeqCst) {
-            super::sched::kick(self);
+        if self.in_user.load(Ordering::SeqCst)
+            && let Some(me) = self.me.upgrade()
+        {
+            // Signals are sent with the locks of the pid table and of processes held; a kick may want them.
+            executor::spawn(async move {
+                if me.in_user.load(Ordering::SeqCst) && me.signal_pending() {
+                    super::sched::kick(&me);
+                }
+            });
         }
     }
 }
