@@ -33,6 +33,16 @@ pub trait FileOps: Any + Send + Sync {
         poll::IN | poll::OUT
     }
 
+    /// Asked before each try of a read or write of `cur`: job control of terminals.
+    fn before_io(&self, _cur: &Task, _file: &File, _read: bool) -> Result<()> {
+        Ok(())
+    }
+
+    /// True if a read whose time is over ends with 0 bytes, not with `EAGAIN` (VTIME of terminals).
+    fn timeout_is_eof(&self) -> bool {
+        false
+    }
+
     /// How long a blocking read (or write) waits before it gives up with `EAGAIN` (SO_RCVTIMEO, SO_SNDTIMEO);
     /// `None`: for ever.
     fn io_timeout(&self, _read: bool) -> Option<std::time::Duration> {
@@ -239,6 +249,9 @@ impl File {
                 None => self.pos(),
             };
             let want = iov.remaining();
+            if let Err(e) = self.ops.before_io(cur, self, read) {
+                return if total > 0 { Ok(total) } else { Err(e) };
+            }
             let r = if read { self.ops.try_read(self, pos, iov) } else { self.ops.try_write(self, pos, iov) };
             let fault = iov.take_fault();
             let err = match r {
@@ -283,6 +296,9 @@ impl File {
                     let events = if read { poll::POLLIN } else { poll::POLLOUT };
                     let deadline = self.ops.io_timeout(read).map(|d| executor::time::now() + d);
                     if let Err(e) = self.wait_ready(cur, events, deadline).await {
+                        if e == Errno::ETIMEDOUT && self.ops.timeout_is_eof() {
+                            return Ok(total);
+                        }
                         let e = if e == Errno::ETIMEDOUT { Errno::EAGAIN } else { e };
                         return if total > 0 { Ok(total) } else { Err(e) };
                     }

@@ -38,5 +38,8 @@ pub fn init() {
     impls::tmpfs::register();
     impls::devtmpfs::register();
     impls::ext4::register();
+    impls::devpts::register();
     memdev::register();
+    crate::tty::console::register();
+    crate::tty::pty::register();
 }
