@@ -10,6 +10,7 @@ pub mod fd;
 pub mod mmap;
 pub mod random;
 pub mod signal;
+pub mod tap;
 pub mod term;
 pub mod thread;
 

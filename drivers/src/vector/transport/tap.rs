@@ -1,0 +1,96 @@
+//! `transport=tap`: one tap device, virtio-net headers, checksums and TCP segments left to the host.
+
+use super::{Header, Transport};
+use crate::vector::vnet_hdr::VNET_HDR_LEN;
+use arch::host::fd::HostFd;
+use arch::host::tap::{self, TUN_F_CSUM, TUN_F_TSO4, TUN_F_TSO6, Tap, TapStep};
+use executor::irq::{RxKind, TxKind};
+use net::Features;
+use std::time::{Duration, Instant};
+use uapi::Errno;
+
+/// After its last user has gone the host keeps a tap busy for a moment, while a ring lets go of it.
+const BUSY_WAIT: Duration = Duration::from_secs(2);
+
+/// An open tap.
+pub struct TapTransport {
+    tap: Tap,
+}
+
+impl TapTransport {
+    /// Takes the tap `ifname`, or makes one.
+    pub fn open(ifname: Option<&str>) -> Result<Self, String> {
+        let header = i32::try_from(VNET_HDR_LEN).map_err(|_| "header size".to_owned())?;
+        let offload = TUN_F_CSUM | TUN_F_TSO4 | TUN_F_TSO6;
+        let name = ifname.unwrap_or("tap%d");
+        let until = Instant::now() + BUSY_WAIT;
+        loop {
+            match tap::open(name, header, offload) {
+                Ok(tap) => return Ok(Self { tap }),
+                Err((TapStep::SetIff, Errno::EBUSY)) if Instant::now() < until => {
+                    std::thread::sleep(Duration::from_millis(20));
+                }
+                Err((step, e)) => return Err(explain(ifname, step, e)),
+            }
+        }
+    }
+}
+
+/// The line a user can act on.
+fn explain(ifname: Option<&str>, step: TapStep, e: Errno) -> String {
+    let what = ifname.map_or_else(|| "transport=tap".to_owned(), |n| format!("ifname={n}"));
+    let name = ifname.unwrap_or("tap0");
+    match (step, e) {
+        (TapStep::Open, Errno::ENOENT | Errno::ENODEV | Errno::ENXIO) => {
+            format!(
+                "{what}: this host has no /dev/net/tun; load the module tun, or give the container the device"
+            )
+        }
+        (TapStep::Open, Errno::EACCES | Errno::EPERM) => {
+            format!("{what}: /dev/net/tun may not be opened for reading and writing by this user")
+        }
+        (TapStep::Open, e) => format!("{what}: cannot open /dev/net/tun: {}", e.text()),
+        (TapStep::Features, _) => {
+            format!("{what}: taps of this host have no virtio-net headers (IFF_VNET_HDR)")
+        }
+        (TapStep::SetIff, Errno::EPERM | Errno::EACCES) => format!(
+            "{what}: not permitted: needs CAP_NET_ADMIN, or a tap that root has made for this user with \
+             'ip tuntap add {name} mode tap user NAME vnet_hdr'"
+        ),
+        (TapStep::SetIff, Errno::EBUSY) => format!("{what}: the tap is in use by another process"),
+        (TapStep::SetIff, Errno::EINVAL) => format!(
+            "{what}: the interface exists and is not a plain tap (a tun, a multi-queue tap, or no tap at all)"
+        ),
+        (TapStep::SetIff, e) => format!("{what}: cannot take the tap: {}", e.text()),
+        (TapStep::HeaderSize, e) => {
+            format!("{what}: cannot set the size of virtio-net headers: {}", e.text())
+        }
+        (TapStep::Offload, e) => format!("{what}: cannot switch checksum and TSO offload on: {}", e.text()),
+    }
+}
+
+impl Transport for TapTransport {
+    fn name(&self) -> &'static str {
+        "tap"
+    }
+
+    fn describe(&self) -> String {
+        format!("tap {}: using vnet headers for tso and tx/rx checksum", self.tap.name)
+    }
+
+    fn header(&self) -> Header {
+        Header::Vnet
+    }
+
+    fn rx(&self) -> (&HostFd, RxKind) {
+        (&self.tap.fd, RxKind::Read)
+    }
+
+    fn tx(&self) -> (&HostFd, TxKind) {
+        (&self.tap.fd, TxKind::Write)
+    }
+
+    fn features(&self) -> Features {
+        Features::HW_CSUM | Features::RXCSUM | Features::TSO4 | Features::TSO6 | Features::LRO
+    }
+}
