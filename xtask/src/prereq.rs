@@ -50,9 +50,6 @@ pub const BENCH: &[Need] = &[
     need("python3", "python3"),
 ];
 
-/// The packaged User-Mode Linux alone.
-pub const UML: &[Need] = &[need("linux.uml", "user-mode-linux")];
-
 /// The `bookworm` recipe.
 pub const DEBOOTSTRAP: &[Need] = &[need("debootstrap", "debootstrap")];
 

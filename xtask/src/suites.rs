@@ -117,8 +117,14 @@ pub fn run(kernel: Option<&Path>, only: &[String], all: bool, image_name: &str) 
         eprintln!("smoke {:10} booting, at most {} s", s.name, s.limit_s);
         let script = format!("{}\n", s.script);
         let limit = Duration::from_secs(s.limit_s);
-        let result =
-            vm.boot(Run { script: &script, limit, meter: &meter, on_line: &mut |_, _| {}, verbose: false });
+        let result = vm.boot(Run {
+            script: &script,
+            init: None,
+            limit,
+            meter: &meter,
+            on_line: &mut |_, _| {},
+            verbose: false,
+        });
         let took = start.elapsed().as_secs_f64();
         match result {
             Ok(t) if t.lines().any(|l| l.trim() == "@@PASS") => {

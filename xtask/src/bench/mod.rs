@@ -2,6 +2,9 @@
 //!
 //! Neighbours: `crate::system` starts what is measured, `crate::cpu` counts. `stats`, `table` and `svg` present.
 
+pub mod bars;
+pub mod memory;
+pub mod micro;
 pub mod net;
 pub mod stats;
 pub mod svg;

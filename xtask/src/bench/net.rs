@@ -189,8 +189,14 @@ fn one(system: &mut dyn System, plan: &Plan, meter: &Meter) -> Result<Sample> {
     };
     let limit = Duration::from_secs(60 + 3 * u64::from(plan.seconds));
     let text = script(plan.seconds);
-    let transcript =
-        system.boot(Run { script: &text, limit, meter, on_line: &mut on_line, verbose: plan.verbose })?;
+    let transcript = system.boot(Run {
+        script: &text,
+        init: None,
+        limit,
+        meter,
+        on_line: &mut on_line,
+        verbose: plan.verbose,
+    })?;
     if !transcript.contains("@@DONE") {
         let tail: Vec<&str> = transcript.lines().rev().take(12).collect();
         bail!(

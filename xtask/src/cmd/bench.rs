@@ -1,6 +1,6 @@
 //! `xtask bench net|micro`: builds everything, goes into private namespaces, measures, writes docs/bench/.
 
-use crate::bench::net;
+use crate::bench::{micro, net};
 use crate::system::{System, native::Native, runsc::Runsc, uml::Uml};
 use crate::{image, ns, paths, prereq};
 use anyhow::{Result, bail};
@@ -17,6 +17,8 @@ pub struct Args {
 enum What {
     /// Throughput, latency and CPU per byte: native, UML, gVisor, Kibble
     Net(NetArgs),
+    /// Single operations, boot time, idle cost: native, UML, gVisor, Kibble
+    Micro(MicroArgs),
 }
 
 /// What both benchmarks understand.
@@ -54,6 +56,18 @@ struct NetArgs {
     seconds: u32,
 }
 
+#[derive(clap::Args)]
+struct MicroArgs {
+    #[command(flatten)]
+    common: Common,
+    /// Rounds; each runs every system once
+    #[arg(long, default_value_t = 5)]
+    pairs: u32,
+    /// Seconds of idling, once a system
+    #[arg(long, default_value_t = 60)]
+    idle: u32,
+}
+
 /// Runs one benchmark.
 pub fn run(args: &Args) -> Result<()> {
     match &args.what {
@@ -65,6 +79,15 @@ pub fn run(args: &Args) -> Result<()> {
             let (md, svg) = net::report(&series, &plan);
             println!("{md}");
             write(&a.common, &[("net.md", &md), ("net.svg", &svg)])
+        }
+        What::Micro(a) => {
+            prepare(&a.common)?;
+            let mut systems = systems(&a.common)?;
+            let plan = micro::Plan { pairs: a.pairs, idle_s: a.idle, verbose: a.common.verbose };
+            let series = micro::measure(&mut systems, &plan)?;
+            let md = micro::report(&series, &plan);
+            println!("{md}");
+            write(&a.common, &[("micro.md", &md)])
         }
     }
 }

@@ -19,6 +19,8 @@ use tests::guest::Guest;
 pub struct Run<'a> {
     /// Shell script for `/bin/sh`; `$PEER` and `$ME` are set for it.
     pub script: &'a str,
+    /// Another first program in init's place; the script then is not run.
+    pub init: Option<&'a str>,
     /// Whole time limit.
     pub limit: Duration,
     /// Where its processes are counted.
@@ -41,6 +43,9 @@ pub struct Context {
 pub trait System {
     /// Short name, as in the tables.
     fn name(&self) -> &str;
+
+    /// Address under which the host finds it.
+    fn addr(&self) -> &str;
 
     /// Starts it, runs the script, waits for the end; the transcript.
     fn boot(&mut self, run: Run<'_>) -> Result<String>;

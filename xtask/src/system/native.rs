@@ -32,6 +32,10 @@ impl System for Native {
         "native"
     }
 
+    fn addr(&self) -> &str {
+        "10.0.3.2"
+    }
+
     fn boot(&mut self, run: Run<'_>) -> Result<String> {
         let _scratch = Scratch::new("native")?;
         let peer = Peer::new("vh0", "10.0.3.1", "10.0.3.2")?;

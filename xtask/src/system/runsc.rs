@@ -24,6 +24,10 @@ impl System for Runsc {
         "gVisor"
     }
 
+    fn addr(&self) -> &str {
+        "10.0.4.2"
+    }
+
     fn boot(&mut self, run: Run<'_>) -> Result<String> {
         self.count += 1;
         let scratch = Scratch::new("runsc")?;
@@ -37,7 +41,12 @@ impl System for Runsc {
         let dir = scratch.dir.display().to_string();
         std::fs::write(
             scratch.dir.join("config.json"),
-            config(&self.tree.display().to_string(), &script.display().to_string(), &peer.path()),
+            config(
+                run.init.unwrap_or("/script/run"),
+                &self.tree.display().to_string(),
+                &script.display().to_string(),
+                &peer.path(),
+            ),
         )?;
         let id = format!("kibble-{}-{}", std::process::id(), self.count);
         let words = [
@@ -60,14 +69,14 @@ impl System for Runsc {
 }
 
 /// The smallest OCI configuration that serves. Paths are ours and hold nothing that JSON would escape.
-fn config(tree: &str, script: &str, netns: &str) -> String {
+fn config(first: &str, tree: &str, script: &str, netns: &str) -> String {
     let caps = r#"["CAP_CHOWN","CAP_DAC_OVERRIDE","CAP_FOWNER","CAP_KILL","CAP_NET_ADMIN","CAP_NET_RAW","CAP_SETGID",
         "CAP_SETUID","CAP_SYS_ADMIN","CAP_SYS_CHROOT","CAP_SYS_NICE"]"#;
     format!(
         r#"{{
   "ociVersion": "1.0.0",
   "process": {{
-    "terminal": false, "user": {{"uid": 0, "gid": 0}}, "args": ["/bin/sh", "/script/run"], "cwd": "/",
+    "terminal": false, "user": {{"uid": 0, "gid": 0}}, "args": ["/bin/sh", "{first}"], "cwd": "/",
     "env": ["PATH=/usr/sbin:/usr/bin:/sbin:/bin", "HOME=/root", "LANG=C.UTF-8"],
     "capabilities": {{"bounding": {caps}, "effective": {caps}, "permitted": {caps}, "inheritable": {caps}}}
   }},

@@ -45,6 +45,10 @@ impl System for Uml {
         &self.name
     }
 
+    fn addr(&self) -> &str {
+        GUEST
+    }
+
     fn boot(&mut self, run: Run<'_>) -> Result<String> {
         let scratch = Scratch::new("uml")?;
         let disk = scratch.script(&(script_head(GUEST, HOST) + run.script))?;
@@ -60,6 +64,9 @@ impl System for Uml {
         words.extend(["root=/dev/ubda", "ro", "con=null", "con0=fd:0,fd:1", "quiet"].map(str::to_owned));
         if self.net {
             words.push("vec0:transport=tap,ifname=tap0,depth=128,gro=1".into());
+        }
+        if let Some(init) = run.init {
+            words.push(format!("init={init}"));
         }
         words.extend(self.extra.iter().cloned());
         let tmp = scratch.dir.display().to_string();
