@@ -105,7 +105,7 @@ unsafe fn getdents_raw() {
     let mut seen = Vec::new();
     while at < n {
         let len = u16::from_ne_bytes([buf[at + 16], buf[at + 17]]) as usize;
-        assert!(len >= 24 && len % 8 == 0 && at + len <= n, "record length {len}");
+        assert!(len >= 24 && len.is_multiple_of(8) && at + len <= n, "record length {len}");
         let name = std::ffi::CStr::from_bytes_until_nul(&buf[at + 19..at + len])
             .unwrap()
             .to_str()

@@ -55,6 +55,8 @@ pub fn helper(args: &[String]) -> i32 {
         "comm" => {
             i32::from(std::fs::read_to_string("/proc/self/comm").unwrap_or_default().trim_end() != arg(1))
         }
+        "ids" => crate::cred::helper_ids(&args[1..]),
+        "umask" => i32::from(unsafe { libc::umask(0) } != arg(1).parse().unwrap_or(0)),
         "mxcsr" => crate::fpu::helper_mxcsr(),
         "sleep" => {
             sleep_ms(arg(1).parse().unwrap_or(0));

@@ -1,5 +1,6 @@
 //! futex(2): what every lock of every program rests on.
 use crate::check::*;
+
 use std::sync::atomic::{AtomicI32, AtomicU32, Ordering::SeqCst};
 
 const PRIVATE: i32 = libc::FUTEX_PRIVATE_FLAG;
@@ -173,7 +174,10 @@ unsafe fn requeue_moves() {
 
 unsafe fn cmp_requeue_differs() {
     let (w, v) = (AtomicU32::new(1), AtomicU32::new(0));
-    fails!(futex(w.as_ptr(), libc::FUTEX_CMP_REQUEUE | PRIVATE, 1, 1 as *const _, v.as_ptr(), 0), EAGAIN);
+    fails!(
+        futex(w.as_ptr(), libc::FUTEX_CMP_REQUEUE | PRIVATE, 1, std::ptr::dangling(), v.as_ptr(), 0),
+        EAGAIN
+    );
 }
 
 unsafe fn wake_op() {
@@ -186,7 +190,7 @@ unsafe fn wake_op() {
     V.store(3, SeqCst);
     // *V += 2; wake W; wake V if it was 3.
     let op = (1 << 28) | (2 << 12) | 3;
-    let r = futex(W.as_ptr(), libc::FUTEX_WAKE_OP | PRIVATE, 1, 1 as *const _, V.as_ptr(), op);
+    let r = futex(W.as_ptr(), libc::FUTEX_WAKE_OP | PRIVATE, 1, std::ptr::dangling(), V.as_ptr(), op);
     if r == -1 && errno() == libc::ENOSYS {
         skip("FUTEX_WAKE_OP is not there");
     }

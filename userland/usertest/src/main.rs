@@ -4,11 +4,13 @@
 //! bringing a kernel up). The same binary must pass on the host's Linux before its word counts about ours.
 //! A guest program speaks to the kernel through raw libc calls, so `unsafe` is the subject here and not an exception.
 #![allow(unsafe_op_in_unsafe_fn, clippy::undocumented_unsafe_blocks, clippy::multiple_unsafe_ops_per_block)]
-#![allow(clippy::missing_safety_doc, missing_docs)]
+#![allow(clippy::missing_safety_doc, clippy::manual_dangling_ptr, missing_docs)]
 
 #[macro_use]
 mod check;
+mod badptr;
 mod cow;
+mod cred;
 mod dir;
 mod exec;
 mod file;
@@ -17,10 +19,16 @@ mod futex;
 mod memory;
 mod memory_file;
 mod pipes;
+mod poll;
 mod process;
+mod procfs;
 mod signal;
 mod signal_more;
+mod socket;
+mod socket_udp;
 mod thread;
+mod time;
+mod unix;
 
 use check::{Outcome, Test};
 use std::io::Write;
@@ -41,6 +49,14 @@ fn all() -> Vec<(&'static str, &'static Test)> {
         ("futex", futex::TESTS),
         ("file", file::TESTS),
         ("dir", dir::TESTS),
+        ("poll", poll::TESTS),
+        ("time", time::TESTS),
+        ("cred", cred::TESTS),
+        ("socket", socket::TESTS),
+        ("socket_udp", socket_udp::TESTS),
+        ("unix", unix::TESTS),
+        ("procfs", procfs::TESTS),
+        ("badptr", badptr::TESTS),
     ];
     families.iter().flat_map(|(f, ts)| ts.iter().map(move |t| (*f, t))).collect()
 }

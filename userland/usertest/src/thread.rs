@@ -228,7 +228,7 @@ unsafe fn fs_base_survives() {
     }
     let p = child(|| i32::from(get() != a));
     expect_exit(p, 0);
-    assert_ne!(std::thread::spawn(move || get()).join().unwrap(), a);
+    assert_ne!(std::thread::spawn(get).join().unwrap(), a);
     fails!(libc::syscall(libc::SYS_arch_prctl, 0x7777, 0), EINVAL);
     fails!(libc::syscall(libc::SYS_arch_prctl, 0x1002, 1u64 << 63), EPERM); // ARCH_SET_FS
 }
