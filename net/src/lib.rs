@@ -14,6 +14,7 @@ pub mod ip;
 pub mod neigh;
 pub mod netns;
 pub mod poll;
+pub mod proc;
 pub mod raw;
 pub mod route;
 pub mod rtnl;

@@ -5,6 +5,7 @@
 //! Below: `skb`. Above: `ip`, `neigh`, `rtnl`, and the drivers.
 //! Lock order: device table > a device's configuration > its transmit queue > the driver's own locks > skb pool.
 
+mod ioctl;
 pub mod loopback;
 pub mod napi;
 mod netdevice;

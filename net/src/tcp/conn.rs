@@ -166,7 +166,12 @@ impl Conn {
         f(&mut self.inner.lock())
     }
 
-    /// After [`peek`](Self::peek) in case segments came meanwhile.
+    /// State, unacknowledged and unread bytes.
+    pub fn summary(&self) -> (TcpState, usize, usize) {
+        self.peek(|i| (i.flow.state(), i.flow.send_queue(), i.flow.recv_queue()))
+    }
+
+    /// Wakes with what was raised while the lock was held.
     fn wake(&self) {
         let ev = self.events.swap(0, Ordering::AcqRel);
         if ev != 0 {

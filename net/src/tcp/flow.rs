@@ -1,8 +1,8 @@
 //! The TCP engine of one connection: a smoltcp interface with a set of one socket. The only file that names smoltcp.
 //!
 //! What smoltcp lacks is done around it: the pseudo-header sum of the checksum it leaves out, segments that follow each
-//! other in one round glued into super-frames for IPv6 (where 0.14 cannot offload), quick acknowledgements in the
-//! beginning and of super-frames, a clock that runs five times faster once the connection stands (its retransmission
+//! other in one round glued into super-frames for IPv6 (where 0.14 cannot offload), quick acknowledgements of
+//! one-way traffic and of super-frames, a clock that runs five times faster once the connection stands (its retransmission
 //! time-out of one second becomes 200 ms), TIME-WAIT frozen so that unread data is not thrown away.
 
 use super::ehash::FlowKey;
@@ -169,8 +169,8 @@ pub struct Flow {
     cfg: FlowConfig,
     mss: usize,
     rx_unacked: usize,
-    quick_acks: u32,
     pingpong: bool,
+    rx_since_tx: bool,
     last_rx: Ktime,
     stats: FlowStats,
     peer_mss: usize,
@@ -248,8 +248,8 @@ impl Flow {
             cfg,
             mss,
             rx_unacked: 0,
-            quick_acks: 16,
             pingpong: false,
+            rx_since_tx: false,
             last_rx: now,
             stats: FlowStats::default(),
             peer_mss: 536,
@@ -302,9 +302,9 @@ impl Flow {
         let unacked = self.sock_ref().send_queue();
         if seg.payload > 0 {
             self.last_rx = now;
+            self.rx_since_tx = true;
             // A large frame is answered at once, as is everything in the beginning and in one-way traffic.
-            let quick = self.quick_acks > 0 || !self.pingpong || seg.payload > self.mss;
-            self.quick_acks = self.quick_acks.saturating_sub(1);
+            let quick = !self.pingpong || seg.payload > self.mss;
             let delay = if quick && self.rx_unacked == 0 { None } else { Some(ACK_DELAY) };
             self.sock().set_ack_delay(delay);
             self.rx_unacked += seg.payload;
@@ -382,14 +382,16 @@ impl Flow {
         let t = self.clock.now(now);
         let sent =
             self.iface.poll_egress(t, &mut self.port, &mut self.sockets) == PollResult::SocketStateChanged;
+        if self.port.sent.data_segments && std::mem::take(&mut self.rx_since_tx) {
+            // Data goes back soon after data came: from now on acknowledgements may ride on it.
+            self.pingpong = now.since(self.last_rx).as_millis() < 40;
+        }
         if self.port.sent.emitted_ack {
-            if self.rx_unacked > 0 {
-                if self.port.sent.data_segments {
-                    // Data goes back soon after data came: acknowledgements may ride on it.
-                    self.pingpong = now.since(self.last_rx).as_millis() < 40;
-                } else if self.pingpong && now.since(self.last_rx).as_millis() >= 40 {
-                    self.pingpong = false;
-                }
+            if self.rx_unacked > 0
+                && !self.port.sent.data_segments
+                && now.since(self.last_rx).as_millis() >= 40
+            {
+                self.pingpong = false;
             }
             self.rx_unacked = 0;
         }

@@ -83,13 +83,6 @@ impl DgramQueue {
         Some(d)
     }
 
-    /// Puts a datagram back to the front.
-    pub(crate) fn unpop(&self, d: Dgram) {
-        let mut q = self.queue.lock();
-        q.bytes += d.skb.len() + OVERHEAD;
-        q.items.push_front(d);
-    }
-
     /// Shows the first datagram.
     pub(crate) fn peek<R>(&self, f: impl FnOnce(&RecvMeta, &[u8]) -> R) -> Option<R> {
         let q = self.queue.lock();
