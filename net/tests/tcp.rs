@@ -294,3 +294,65 @@ fn options_are_shown_as_linux_shows_them() {
     assert!(s.local_addr().port() >= 32768);
     assert_eq!(s.poll_mask(), poll::OUT | poll::WRNORM | poll::HUP);
 }
+
+#[test]
+fn a_full_device_holds_flows_back_and_loses_nothing() {
+    for to in ["10.0.0.2:5201", "[fd00::2]:5201"] {
+        for f in [TSO, Features::empty()] {
+            let mut sim = Sim::new(f, f);
+            sim.a.nic.room.store(2, std::sync::atomic::Ordering::Relaxed);
+            let l = listener(&sim.b.net, to, 8);
+            let pairs: Vec<_> = (0..4).map(|_| connect(&mut sim, &l, to)).collect();
+            for (c, s) in &pairs {
+                let _ = c.send(&vec![1; 900_000]);
+                pump(&mut sim, s, c, 1 << 20, Duration::from_secs(20));
+            }
+            sim.until("all data", Duration::from_secs(20), |_| pairs.iter().all(|(_, s)| s.inq() == 900_000));
+            let dev = sim.a.net.devs.get(sim.a.ifindex).unwrap();
+            assert_eq!(dev.stats().tx_dropped, 0);
+            for (c, _) in &pairs {
+                let i = c.getsockopt(6, 11).unwrap();
+                assert_eq!(u32::from_ne_bytes(i[100..104].try_into().unwrap()), 0, "retransmissions");
+            }
+        }
+    }
+}
+
+#[test]
+fn keepalive_and_user_timeout_end_dead_connections() {
+    let mut sim = Sim::new(TSO, TSO);
+    let l = listener(&sim.b.net, "10.0.0.2:80", 8);
+    let (c, _s) = connect(&mut sim, &l, "10.0.0.2:80");
+    let (d, _t) = connect(&mut sim, &l, "10.0.0.2:80");
+    for (n, v) in [(4, 10), (5, 2), (6, 3)] {
+        c.setsockopt(6, n, &i32::to_ne_bytes(v)).unwrap();
+    }
+    c.setsockopt(1, 9, &1i32.to_ne_bytes()).unwrap();
+    sim.run(Duration::from_secs(100));
+    assert_eq!(c.state(), TcpState::Established, "the peer answers probes");
+    d.setsockopt(6, 18, &5000i32.to_ne_bytes()).unwrap();
+    sim.loss = Box::new(|_, _| true);
+    d.send(b"lost").unwrap();
+    sim.run(Duration::from_secs(6));
+    assert_eq!(d.take_error(), Some(Errno::ETIMEDOUT));
+    sim.run(Duration::from_secs(20));
+    assert_eq!(c.take_error(), Some(Errno::ETIMEDOUT));
+    assert!(sim.a.net.tcp.ehash.all().is_empty());
+}
+
+#[test]
+fn unread_data_survives_the_peers_close_for_long() {
+    let mut sim = Sim::new(TSO, TSO);
+    let l = listener(&sim.b.net, "10.0.0.2:80", 8);
+    let (c, s) = connect(&mut sim, &l, "10.0.0.2:80");
+    c.shutdown(Shutdown::Write).unwrap();
+    sim.run(Duration::from_millis(1));
+    s.send(b"late").unwrap();
+    s.close();
+    sim.run(Duration::from_secs(300));
+    assert_eq!(c.recv(&mut [0; 8]), Ok(4));
+    assert_eq!(c.recv(&mut [0; 8]), Ok(0));
+    c.close();
+    sim.run(Duration::from_millis(1));
+    assert!(sim.a.net.tcp.ehash.all().is_empty());
+}

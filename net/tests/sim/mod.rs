@@ -40,7 +40,7 @@ pub struct Nic {
     pub features: Features,
     pub mtu: u32,
     pub tx: Mutex<VecDeque<Skb>>,
-    pub room: usize,
+    pub room: std::sync::atomic::AtomicUsize,
     pub frames: AtomicU64,
     pub biggest: AtomicU64,
     net: Mutex<Option<(NetRef, u32)>>,
@@ -68,7 +68,7 @@ impl NetDevice for Nic {
     fn close(&self) {}
     fn xmit(&self, skb: Skb) -> Result<(), Skb> {
         let mut q = self.tx.lock();
-        if q.len() >= self.room {
+        if q.len() >= self.room.load(Ordering::Relaxed) {
             return Err(skb);
         }
         self.frames.fetch_add(1, Ordering::Relaxed);
@@ -122,7 +122,7 @@ fn side(clock: &Arc<Clock>, n: u8, features: Features, mtu: u32) -> Side {
         features,
         mtu,
         tx: Mutex::default(),
-        room: 64,
+        room: 64.into(),
         frames: AtomicU64::new(0),
         biggest: AtomicU64::new(0),
         net: Mutex::new(None),
