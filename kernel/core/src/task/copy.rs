@@ -126,7 +126,7 @@ pub fn copy_task(parent: &Arc<Task>, args: CloneArgs, mm: Arc<Mm>) -> Result<New
     let keep_alt = !has(c::CLONE_VM) || has(c::CLONE_VFORK);
     let comm = *parent.comm.lock();
     let signals = parent.signals.for_child(keep_alt);
-    let task = Task::new(TaskParts { tid, group, comm, mm, files, fs, cred, sighand, signals });
+    let task = Task::new(TaskParts { tid, group, comm, mm: Some(mm), files, fs, cred, sighand, signals });
     task.nice.store(parent.nice.load(Ordering::Relaxed), Ordering::Relaxed);
     let policy = parent.policy.load(Ordering::Relaxed);
     task.policy.store(if policy & c::SCHED_RESET_ON_FORK != 0 { 0 } else { policy }, Ordering::Relaxed);
@@ -223,7 +223,7 @@ pub fn new_init(mm: Arc<Mm>, files: Arc<FdTable>, fs: Arc<FsStruct>, threads: u6
         tid,
         group: Arc::clone(&group),
         comm,
-        mm,
+        mm: Some(mm),
         files,
         fs,
         cred: Arc::new(Cred::root()),
@@ -269,10 +269,4 @@ pub fn sys_unshare(cur: &Arc<Task>, flags: u64) -> Result<u64> {
 pub fn sys_setns(cur: &Arc<Task>, fd: i32, _kind: i32) -> Result<u64> {
     cur.files().get(fd)?;
     Err(Errno::EINVAL)
-}
-
-/// Tests of other modules make tasks with this.
-#[cfg(test)]
-pub(crate) fn test_group(tgid: Pid) -> Arc<ThreadGroup> {
-    ThreadGroup::new(tgid, tgid, Session::new(tgid), default_rlimits(100))
 }

@@ -336,7 +336,8 @@ pub async fn de_thread(cur: &Arc<Task>) -> Result<()> {
     Ok(())
 }
 
-/// What execve(2) resets besides memory, after [`de_thread`]: handlers, alternate stack, timers, robust list, name.
+/// What execve(2) resets besides memory, after [`de_thread`]: handlers, alternate stack, timers, robust list, name,
+/// descriptors. The new credentials are in place already.
 pub fn exec_reset(cur: &Arc<Task>, comm: &[u8]) {
     let hand = cur.sighand().for_exec();
     cur.replace_sighand(hand);
@@ -345,11 +346,26 @@ pub fn exec_reset(cur: &Arc<Task>, comm: &[u8]) {
     cur.robust_list.store(0, Ordering::SeqCst);
     cur.clear_child_tid.store(0, Ordering::SeqCst);
     cur.group.inner.lock().exit_signal = c::SIGCHLD as i32;
-    cur.group.dumpable.store(1, Ordering::Relaxed);
-    cur.pdeath_signal.store(
-        if cur.cred().euid == cur.cred().uid { cur.pdeath_signal.load(Ordering::Relaxed) } else { 0 },
-        Ordering::Relaxed,
-    );
+    let cred = cur.cred();
+    let plain = cred.uid == cred.euid && cred.gid == cred.egid;
+    cur.group.dumpable.store(i32::from(plain), Ordering::Relaxed);
+    if !plain {
+        cur.pdeath_signal.store(0, Ordering::Relaxed);
+    }
+    if cred.keep_caps {
+        let mut new = (*cred).clone();
+        new.keep_caps = false;
+        cur.set_cred(new);
+    }
     cur.set_comm(comm);
-    cur.files().close_on_exec();
+    let files = cur.files();
+    // One reference is the task's, one ours: more means CLONE_FILES, and the others keep their descriptors.
+    let files = if Arc::strong_count(&files) > 2 {
+        let own = Arc::new(files.duplicate());
+        cur.replace_files(Arc::clone(&own));
+        own
+    } else {
+        files
+    };
+    files.close_on_exec();
 }

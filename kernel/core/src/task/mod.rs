@@ -25,6 +25,8 @@ pub mod sched_calls;
 pub mod session;
 pub mod setid;
 pub mod task;
+#[cfg(test)]
+pub(crate) mod tests;
 pub mod thread_group;
 pub mod wait;
 pub mod wait_event;

@@ -98,8 +98,8 @@ pub struct TaskParts {
     pub group: Arc<ThreadGroup>,
     /// Command name.
     pub comm: [u8; 16],
-    /// Address space.
-    pub mm: Arc<Mm>,
+    /// Address space; none in tests alone.
+    pub mm: Option<Arc<Mm>>,
     /// Descriptors.
     pub files: Arc<FdTable>,
     /// Root, cwd, umask.
@@ -120,7 +120,7 @@ impl Task {
             tid: AtomicU32::new(p.tid),
             group: p.group,
             comm: Mutex::new(p.comm),
-            mm: Mutex::new(Some(p.mm)),
+            mm: Mutex::new(p.mm),
             files: Mutex::new(p.files),
             fs: Mutex::new(p.fs),
             cred: Mutex::new(p.cred),

@@ -183,3 +183,15 @@ pub async fn sys_waitid(
     usage.write_opt(cur, &e.usage.to_abi()).await?;
     Ok(0)
 }
+
+/// One look at all children, for tests: process id and status.
+#[cfg(test)]
+pub(super) fn test_scan(cur: &Arc<Task>, options: u32) -> Result<Option<(Pid, i32)>> {
+    scan(cur, &Which::Any, options).map(|e| e.map(|e| (e.pid, e.status)))
+}
+
+/// A whole wait, for tests.
+#[cfg(test)]
+pub(super) async fn test_wait(cur: &Arc<Task>, options: u32) -> Result<Option<(Pid, i32)>> {
+    do_wait(cur, Which::Any, options).await.map(|e| e.map(|e| (e.pid, e.status)))
+}
