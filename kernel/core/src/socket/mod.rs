@@ -15,6 +15,7 @@ pub mod bpf;
 pub mod calls;
 mod common;
 mod file;
+pub mod inet;
 mod ioctl;
 pub mod msg;
 pub mod netlink;
@@ -24,6 +25,8 @@ pub mod unix;
 pub use addr::SockAddr;
 pub use common::{SockCommon, SockOpts, Timestamping};
 pub use file::SocketFile;
+pub use inet::init::{IpParam, net_init};
+pub use inet::stack as net_stack;
 pub use msg::{Control, Dest, RecvMsg, SendMsg, Ucred};
 
 use crate::fs::file::File;
@@ -166,6 +169,7 @@ pub fn create(cur: &Arc<Task>, family: u32, ty: u32, protocol: u32) -> Result<Ar
     }
     match family {
         c::AF_UNIX => Ok(unix::UnixSock::create(cur, ty, protocol)?),
+        c::AF_INET | c::AF_INET6 => Ok(inet::InetSock::create(cur, family, ty, protocol)?),
         c::AF_NETLINK => Ok(netlink::NetlinkSock::create(cur, ty, protocol)?),
         f if f >= AF_MAX => Err(Errno::EAFNOSUPPORT),
         f => {
@@ -184,16 +188,16 @@ pub fn from_file(file: &File) -> Result<Arc<SocketFile>> {
 }
 
 /// The index of a network device, or `ENODEV`.
-pub fn dev_index(_name: &str) -> Result<u32> {
-    Err(Errno::ENODEV)
+pub fn dev_index(name: &str) -> Result<u32> {
+    inet::stack().devs.by_name(name).map(|d| d.ifindex).ok_or(Errno::ENODEV)
 }
 
 /// The name of a network device.
-pub fn dev_name(_index: u32) -> Option<String> {
-    None
+pub fn dev_name(index: u32) -> Option<String> {
+    inet::stack().devs.get(index).map(|d| d.name().to_string())
 }
 
 /// Answers rtnetlink requests.
-fn route_request(_bytes: &[u8], _port: u32, _privileged: bool) -> Vec<Vec<u8>> {
-    Vec::new()
+fn route_request(bytes: &[u8], port: u32, privileged: bool) -> Vec<Vec<u8>> {
+    net::rtnl::request(inet::stack(), bytes, port, privileged)
 }
