@@ -18,6 +18,11 @@ pub trait FileOps: Any + Send + Sync {
         Err(Errno::EINVAL)
     }
 
+    /// As [`try_read`](Self::try_read) for files whose data depends on who reads (signalfd(2)).
+    fn try_read_as(&self, _cur: &Task, file: &File, pos: u64, to: &mut IovIter<'_>) -> Result<usize> {
+        self.try_read(file, pos, to)
+    }
+
     /// Writes at `pos`; errors as [`try_read`](Self::try_read). With `O_APPEND` the implementation takes the end.
     fn try_write(&self, _file: &File, _pos: u64, _from: &mut IovIter<'_>) -> Result<usize> {
         Err(Errno::EINVAL)
@@ -110,6 +115,8 @@ pub struct File {
     pub inode: Arc<super::inode::Inode>,
     flags: AtomicU32,
     pos: parking_lot::Mutex<u64>,
+    /// Epoll items that watch it.
+    watchers: parking_lot::Mutex<Vec<std::sync::Weak<super::eventpoll::Item>>>,
     /// F_SETOWN: process (positive) or process group (negative).
     pub owner: AtomicI32,
 }
@@ -136,8 +143,16 @@ impl File {
             inode,
             flags: AtomicU32::new(flags),
             pos: parking_lot::Mutex::new(0),
+            watchers: parking_lot::Mutex::default(),
             owner: AtomicI32::new(0),
         })
+    }
+
+    /// Notes an epoll item, which goes when the file goes.
+    pub(super) fn watch(&self, item: std::sync::Weak<super::eventpoll::Item>) {
+        let mut w = self.watchers.lock();
+        w.retain(|x| x.strong_count() > 0);
+        w.push(item);
     }
 
     /// Names the open file while it lives (lock owners, epoll).
@@ -252,7 +267,11 @@ impl File {
             if let Err(e) = self.ops.before_io(cur, self, read) {
                 return if total > 0 { Ok(total) } else { Err(e) };
             }
-            let r = if read { self.ops.try_read(self, pos, iov) } else { self.ops.try_write(self, pos, iov) };
+            let r = if read {
+                self.ops.try_read_as(cur, self, pos, iov)
+            } else {
+                self.ops.try_write(self, pos, iov)
+            };
             let fault = iov.take_fault();
             let err = match r {
                 Ok(n) => {
@@ -340,6 +359,7 @@ impl Drop for File {
         if self.inode.is_regular() && self.writable() {
             self.inode.deny_write.fetch_add(1, Ordering::AcqRel);
         }
+        super::eventpoll::file_gone(self.watchers.get_mut());
         if let Some(locks) = self.inode.locks.get() {
             locks.unflock(self.id());
             locks.release(super::locks::Owner::Ofd(self.id()));

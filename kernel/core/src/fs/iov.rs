@@ -191,6 +191,16 @@ impl<'a> IovIter<'a> {
     }
 }
 
+/// Copies all of `bytes` or nothing: a record that a read takes whole. `EFAULT` if a page is missing.
+pub fn copy_whole(to: &mut IovIter<'_>, bytes: &[u8]) -> Result<()> {
+    let mark = to.done();
+    if to.copy_to(bytes)? < bytes.len() {
+        to.rewind(mark);
+        return Err(Errno::EFAULT);
+    }
+    Ok(())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -14,6 +14,8 @@ pub mod cached_file;
 pub mod dentry;
 pub mod devices;
 pub mod dir;
+pub mod eventfd;
+pub mod eventpoll;
 pub mod fdtable;
 pub mod file;
 pub mod hooks;
@@ -22,6 +24,7 @@ pub mod inode;
 pub mod iov;
 pub mod locks;
 pub mod memdev;
+pub mod memfd;
 pub mod mount;
 pub mod namei;
 pub mod namei_ops;
@@ -30,8 +33,10 @@ pub mod path;
 pub mod perm;
 pub mod pipe;
 pub mod poll;
+pub mod signalfd;
 pub mod super_block;
 pub mod syscalls;
+pub mod timerfd;
 
 /// Makes file system types and devices known. Called once at boot, before the first task.
 pub fn init() {

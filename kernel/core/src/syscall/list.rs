@@ -2,6 +2,11 @@
 // Keep each half sorted by family.
 syscalls! {
     sync {
+        __NR_epoll_create epoll_create(size: i32) = fs::syscalls::events::sys_epoll_create;
+        __NR_epoll_create1 epoll_create1(flags: u32) = fs::syscalls::events::sys_epoll_create1;
+        __NR_eventfd eventfd(count: u32) = fs::syscalls::events::sys_eventfd;
+        __NR_eventfd2 eventfd2(count: u32, flags: u32) = fs::syscalls::events::sys_eventfd2;
+        __NR_timerfd_create timerfd_create(clock: i32, flags: u32) = fs::syscalls::events::sys_timerfd_create;
         __NR_lseek lseek(fd: Fd, offset: i64, whence: u32) = fs::syscalls::rw::sys_lseek;
         __NR_close close(fd: Fd) = fs::syscalls::descriptor::sys_close;
         __NR_close_range close_range(first: u32, last: u32, flags: u32) = fs::syscalls::descriptor::sys_close_range;
@@ -63,6 +68,15 @@ syscalls! {
         __NR_timer_delete timer_delete(id: i32) = time::posix_timer::sys_timer_delete;
     }
     async {
+        __NR_epoll_ctl epoll_ctl(ep: Fd, op: u32, fd: Fd, event: UserPtr<[u8; 12]>) = fs::syscalls::events::sys_epoll_ctl;
+        __NR_epoll_wait epoll_wait(ep: Fd, out: UserPtr<u8>, max: i32, timeout: i32) = fs::syscalls::events::sys_epoll_wait;
+        __NR_epoll_pwait epoll_pwait(ep: Fd, out: UserPtr<u8>, max: i32, timeout: i32, mask: UserPtr<u64>, size: usize) = fs::syscalls::events::sys_epoll_pwait;
+        __NR_epoll_pwait2 epoll_pwait2(ep: Fd, out: UserPtr<u8>, max: i32, timeout: UserPtr<[i64; 2]>, mask: UserPtr<u64>, size: usize) = fs::syscalls::events::sys_epoll_pwait2;
+        __NR_timerfd_settime timerfd_settime(fd: Fd, flags: u32, new: UserPtr<[[i64; 2]; 2]>, old: UserPtr<[[i64; 2]; 2]>) = fs::syscalls::events::sys_timerfd_settime;
+        __NR_timerfd_gettime timerfd_gettime(fd: Fd, out: UserPtr<[[i64; 2]; 2]>) = fs::syscalls::events::sys_timerfd_gettime;
+        __NR_signalfd signalfd(fd: Fd, mask: UserPtr<u64>, size: usize) = fs::syscalls::events::sys_signalfd;
+        __NR_signalfd4 signalfd4(fd: Fd, mask: UserPtr<u64>, size: usize, flags: u32) = fs::syscalls::events::sys_signalfd4;
+        __NR_memfd_create memfd_create(name: UserPtr<u8>, flags: u32) = fs::syscalls::events::sys_memfd_create;
         __NR_read read(fd: Fd, buf: UserPtr<u8>, len: usize) = fs::syscalls::rw::sys_read;
         __NR_write write(fd: Fd, buf: UserPtr<u8>, len: usize) = fs::syscalls::rw::sys_write;
         __NR_pread64 pread64(fd: Fd, buf: UserPtr<u8>, len: usize, pos: i64) = fs::syscalls::rw::sys_pread64;

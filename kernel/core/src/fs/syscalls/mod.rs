@@ -4,6 +4,7 @@ pub mod attr;
 pub mod copy;
 pub mod descriptor;
 pub mod dirs;
+pub mod events;
 pub mod fcntl;
 pub mod mount;
 pub mod open;
