@@ -14,6 +14,7 @@ pub mod addr;
 pub mod bpf;
 pub mod calls;
 mod common;
+mod ethtool;
 mod file;
 pub mod inet;
 mod ioctl;
