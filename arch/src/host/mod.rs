@@ -30,3 +30,9 @@ pub fn from_io(e: &std::io::Error) -> Errno {
 pub(crate) fn from_rustix(e: rustix::io::Errno) -> Errno {
     Errno::from_raw(e.raw_os_error())
 }
+
+/// A value of the process's own auxiliary vector (getauxval(3)); 0 if the host gives none.
+pub fn auxv(kind: u64) -> u64 {
+    // SAFETY: reads the vector that the host put on the first stack.
+    unsafe { libc::getauxval(kind) }
+}

@@ -232,7 +232,7 @@ impl PageCache {
     }
 
     /// Notes an address space that maps the file, so that truncation reaches it.
-    pub(super) fn mapped_by(&self, mm: &Arc<Mm>) {
+    pub fn mapped_by(&self, mm: &Arc<Mm>) {
         let mut i = self.inner.lock();
         i.mappers.retain(|m| m.strong_count() > 0);
         if !i.mappers.iter().any(|m| std::ptr::eq(m.as_ptr(), Arc::as_ptr(mm))) {

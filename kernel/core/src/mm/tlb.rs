@@ -83,6 +83,11 @@ impl Tlb {
         q.quarantine.push_back((at, pfn));
     }
 
+    /// True once the stub is known to be gone.
+    pub fn is_dead(&self) -> bool {
+        self.queue.lock().dead
+    }
+
     /// Everything queued so far.
     pub fn now(&self) -> Ticket {
         Ticket(self.queue.lock().queued)

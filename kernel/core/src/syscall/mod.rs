@@ -5,6 +5,7 @@
 //! handler sees a `u64` that means something else.
 
 pub mod args;
+pub mod strace;
 pub mod table;
 
 pub use args::{Fd, FromArg, UserPtr};

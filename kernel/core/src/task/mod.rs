@@ -8,9 +8,11 @@
 //! writing. Wait queues may be woken under any of them.
 
 pub mod caps;
+pub mod clone;
 pub mod completion;
 pub mod copy;
 pub mod cred;
+pub mod exec;
 pub mod exit;
 pub mod ids;
 pub mod limits;
@@ -19,6 +21,7 @@ pub mod pid;
 pub mod pidfd;
 pub mod prctl;
 pub mod regs;
+pub mod run;
 pub mod rusage;
 pub mod sched;
 pub mod sched_calls;

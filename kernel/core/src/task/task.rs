@@ -70,6 +70,12 @@ pub struct Task {
     pub in_user: AtomicBool,
     /// Host thread that runs the guest code, for kicks; 0 if none.
     pub host_tid: AtomicU32,
+    /// Its host process.
+    pub host_pid: AtomicU32,
+    /// Traps so far.
+    pub traps: AtomicU64,
+    /// A kick is being watched (see `sched`).
+    pub watched: AtomicBool,
     /// Executor that is home to this task.
     pub cpu: AtomicU32,
     /// CPU time in ns: user, system (as far as known).
@@ -144,6 +150,9 @@ impl Task {
             sig_pending: AtomicBool::new(false),
             in_user: AtomicBool::new(false),
             host_tid: AtomicU32::new(0),
+            host_pid: AtomicU32::new(0),
+            traps: AtomicU64::new(0),
+            watched: AtomicBool::new(false),
             cpu: AtomicU32::new(0),
             utime_ns: AtomicU64::new(0),
             stime_ns: AtomicU64::new(0),
