@@ -17,6 +17,7 @@ pub mod power;
 pub mod printk;
 pub mod signal;
 pub mod socket;
+pub mod start;
 pub mod syscall;
 pub mod task;
 pub mod time;
