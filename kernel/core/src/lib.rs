@@ -13,6 +13,7 @@ pub mod fs;
 pub mod futex;
 pub mod loader;
 pub mod mm;
+pub mod param;
 pub mod power;
 pub mod printk;
 pub mod signal;
