@@ -84,7 +84,7 @@ fn normal(name: &str) -> String {
 pub(super) fn known(arg: &str) -> bool {
     let name = normal(arg.split('=').next().unwrap_or(arg));
     let ours = |k: &&str| normal(k.trim_end_matches('=')) == name;
-    VALUES.iter().chain(WORDS).any(|k| ours(&k)) || device(arg).is_some()
+    VALUES.iter().chain(WORDS).any(ours) || device(arg).is_some()
 }
 
 /// The option that an unknown name is probably meant to be.
