@@ -119,11 +119,8 @@ pub async fn deliver(
                     resolve(regs, number, result);
                 }
                 mask::restore_saved(cur);
-                if !cur.sig_pending.load(Ordering::SeqCst) {
+                if !cur.sig_pending.load(Ordering::SeqCst) || !recalc_sigpending(cur) {
                     cur.user_sp.store(regs.rsp, Ordering::Relaxed);
-                    return Delivered::Resume;
-                }
-                if !recalc_sigpending(cur) {
                     return Delivered::Resume;
                 }
             }

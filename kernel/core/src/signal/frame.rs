@@ -67,7 +67,8 @@ fn put(buf: &mut [u8], at: usize, v: u64) {
     buf[at..at + 8].copy_from_slice(&v.to_ne_bytes());
 }
 
-/// The frame's bytes.
+/// The frame's bytes; `trap` is the last exception's number, error code and address.
+#[allow(clippy::too_many_arguments)]
 fn encode(
     regs: &UserRegs,
     fp: u64,
@@ -76,6 +77,7 @@ fn encode(
     action: &SigAction,
     alt: &AltStack,
     mask: SigSet,
+    trap: (u64, u64, u64),
 ) -> [u8; FRAME_SIZE] {
     let mut f = [0u8; FRAME_SIZE];
     put(&mut f, 0, action.restorer);
@@ -109,11 +111,11 @@ fn encode(
     }
     // cs, gs, fs, ss: 16 bits each.
     put(&mut f, MCONTEXT + 144, USER_CS | USER_SS << 48);
-    if SigSet::SYNCHRONOUS.has(info.signo) && !info.from_user() {
-        // cr2: where the fault was.
-        put(&mut f, MCONTEXT + 176, info.addr());
-    }
+    let (vector, err, cr2) = trap;
+    put(&mut f, MCONTEXT + 152, err);
+    put(&mut f, MCONTEXT + 160, vector);
     put(&mut f, MCONTEXT + 168, mask.0);
+    put(&mut f, MCONTEXT + 176, cr2);
     put(&mut f, FPSTATE_PTR, fp);
     put(&mut f, UC_SIGMASK, mask.0);
     f[INFO..].copy_from_slice(&info.to_bytes());
@@ -142,7 +144,8 @@ pub(crate) async fn setup(
         return Err(Errno::EFAULT);
     }
     let fp = if fp_bytes.is_empty() { 0 } else { at.fp };
-    let bytes = encode(regs, fp, fp_bytes.len() > 512, info, action, &alt, mask);
+    let trap = *cur.last_trap.lock();
+    let bytes = encode(regs, fp, fp_bytes.len() > 512, info, action, &alt, mask, trap);
     let mm = cur.mm();
     if !fp_bytes.is_empty() {
         mm.copy_to_user(at.fp, &fp_bytes).await?;
@@ -210,7 +213,7 @@ mod tests {
         let alt = AltStack { sp: 0x1000, size: 8192, flags: 0 };
         let info = SigInfo::user(10, 0, 5, 6);
         let a = SigAction { handler: 0x5000, restorer: 0x6000, ..SigAction::default() };
-        let f = encode(&r, 0x7000_0000, true, &info, &a, &alt, SigSet(0x55));
+        let f = encode(&r, 0x7000_0000, true, &info, &a, &alt, SigSet(0x55), (14, 6, 0x1234));
         let mut back = UserRegs { eflags: 0x202, fs_base: 7, ..UserRegs::default() };
         let got = sigreturn::decode(&f, &mut back).unwrap();
         assert_eq!(back, UserRegs { fs_base: 7, ..r });
@@ -222,16 +225,40 @@ mod tests {
     #[test]
     fn hostile_frames_are_refused() {
         let r = UserRegs { rip: 0x8000_0000_0000, ..regs() };
-        let f =
-            encode(&r, 0, false, &SigInfo::kernel(1), &SigAction::default(), &AltStack::default(), SigSet(0));
+        let f = encode(
+            &r,
+            0,
+            false,
+            &SigInfo::kernel(1),
+            &SigAction::default(),
+            &AltStack::default(),
+            SigSet(0),
+            (0, 0, 0),
+        );
         assert!(sigreturn::decode(&f, &mut UserRegs::default()).is_none());
         let r = UserRegs { rip: 0x1000, rsp: 1 << 63, ..regs() };
-        let f =
-            encode(&r, 0, false, &SigInfo::kernel(1), &SigAction::default(), &AltStack::default(), SigSet(0));
+        let f = encode(
+            &r,
+            0,
+            false,
+            &SigInfo::kernel(1),
+            &SigAction::default(),
+            &AltStack::default(),
+            SigSet(0),
+            (0, 0, 0),
+        );
         assert!(sigreturn::decode(&f, &mut UserRegs::default()).is_none());
         let r = UserRegs { eflags: u64::MAX, ..regs() };
-        let f =
-            encode(&r, 0, false, &SigInfo::kernel(1), &SigAction::default(), &AltStack::default(), SigSet(0));
+        let f = encode(
+            &r,
+            0,
+            false,
+            &SigInfo::kernel(1),
+            &SigAction::default(),
+            &AltStack::default(),
+            SigSet(0),
+            (0, 0, 0),
+        );
         let mut back = UserRegs { eflags: 0x202, ..UserRegs::default() };
         sigreturn::decode(&f, &mut back).unwrap();
         assert_eq!(back.eflags, 0x202 | 0x5_0dd5, "only user flags are taken");

@@ -59,7 +59,31 @@ pub(crate) fn force_sigsegv(task: &Arc<Task>, failed_sig: i32) {
     force(task, SigInfo::kernel(c::SIGSEGV.cast_signed()), failed_sig == c::SIGSEGV.cast_signed());
 }
 
+/// Exception number, error code and address as the frame of a signal shows them, where the signal tells.
+fn trap_of(info: &SigInfo) -> Option<(u64, u64, u64)> {
+    /// Error code of a page fault: present, and from user mode.
+    const PRESENT: u64 = 1;
+    const USER: u64 = 4;
+    let vector = match info.signo.cast_unsigned() {
+        c::SIGSEGV | c::SIGBUS if info.code == c::SI_KERNEL as i32 => 13,
+        c::SIGSEGV | c::SIGBUS => 14,
+        c::SIGFPE => 0,
+        c::SIGTRAP => 3,
+        c::SIGILL => 6,
+        _ => return None,
+    };
+    let present = info.code == c::SEGV_ACCERR as i32;
+    let err = if vector == 14 { USER | if present { PRESENT } else { 0 } } else { 0 };
+    Some((vector, err, info.addr()))
+}
+
 fn force(task: &Arc<Task>, info: SigInfo, to_default: bool) {
+    if let Some(trap) = trap_of(&info) {
+        let mut last = task.last_trap.lock();
+        // The address of the last page fault stays, as cr2 does.
+        let addr = if trap.0 == 14 { trap.2 } else { last.2 };
+        *last = (trap.0, trap.1, addr);
+    }
     {
         let mut g = task.group.signals.lock();
         let mut t = task.signals.lock();

@@ -7,6 +7,7 @@
 //! fields. Kinship (parent, children, process group, session, zombie) changes only with the pid table locked for
 //! writing. Wait queues may be woken under any of them.
 
+pub mod acct;
 pub mod caps;
 pub mod clone;
 pub mod completion;

@@ -59,9 +59,10 @@ impl Rusage {
 impl Task {
     /// What this thread has used.
     pub fn rusage(&self) -> Rusage {
+        let (utime_ns, stime_ns) = self.acct.read();
         Rusage {
-            utime_ns: self.utime_ns.load(Relaxed),
-            stime_ns: self.stime_ns.load(Relaxed),
+            utime_ns,
+            stime_ns,
             minflt: self.min_flt.load(Relaxed),
             majflt: self.maj_flt.load(Relaxed),
             nvcsw: self.nvcsw.load(Relaxed),

@@ -177,7 +177,7 @@ pub async fn sys_sched_getaffinity(cur: &Arc<Task>, id: i32, len: usize, mask: U
     Ok(8)
 }
 
-/// sched_setaffinity(2): the placement of the task follows it when it is placed next.
+/// sched_setaffinity(2): the caller moves at once, another task when it is placed next.
 pub async fn sys_sched_setaffinity(cur: &Arc<Task>, id: i32, len: usize, mask: UserPtr<u8>) -> Result<u64> {
     let mut b = [0u8; 8];
     let n = len.min(8);
@@ -189,7 +189,24 @@ pub async fn sys_sched_setaffinity(cur: &Arc<Task>, id: i32, len: usize, mask: U
         return Err(Errno::EINVAL);
     }
     task.affinity.store(m, Relaxed);
+    let here = cur.cpu.load(Relaxed);
+    if Arc::ptr_eq(&task, cur) && (here >= 64 || m & (1 << here) == 0) {
+        move_to(cur, m.trailing_zeros()).await;
+    }
     Ok(0)
+}
+
+/// Moves the calling task to another CPU, its host thread along with it.
+async fn move_to(cur: &Arc<Task>, cpu: u32) {
+    executor::migrate_to(cpu as usize).await;
+    cur.cpu.store(cpu, Relaxed);
+    let tid = cur.host_tid.load(Relaxed).cast_signed();
+    if let Some(core) = executor::host_cpu(cpu as usize)
+        && tid != 0
+    {
+        // Where the host does not let us pin, the pair is slower and nothing else.
+        arch::host::thread::pin_thread_to(tid, core).ok();
+    }
 }
 
 /// getcpu(2).

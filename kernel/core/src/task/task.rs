@@ -1,5 +1,6 @@
 //! A task: one guest thread.
 
+use super::acct::Account;
 use super::completion::Completion;
 use super::cred::Cred;
 use super::thread_group::ThreadGroup;
@@ -78,10 +79,10 @@ pub struct Task {
     pub watched: AtomicBool,
     /// Executor that is home to this task.
     pub cpu: AtomicU32,
-    /// CPU time in ns: user, system (as far as known).
-    pub utime_ns: AtomicU64,
-    /// See [`utime_ns`](Self::utime_ns).
-    pub stime_ns: AtomicU64,
+    /// CPU time. `sched` calls [`Account::enter_user`] and [`Account::enter_kernel`] around user code.
+    pub acct: Account,
+    /// Number, error code and address of the last exception (signal frames show them).
+    pub last_trap: Mutex<(u64, u64, u64)>,
     /// Page faults without I/O.
     pub min_flt: AtomicU64,
     /// Page faults with I/O.
@@ -154,8 +155,8 @@ impl Task {
             traps: AtomicU64::new(0),
             watched: AtomicBool::new(false),
             cpu: AtomicU32::new(0),
-            utime_ns: AtomicU64::new(0),
-            stime_ns: AtomicU64::new(0),
+            acct: Account::started(executor::time::now().as_ns()),
+            last_trap: Mutex::new((0, 0, 0)),
             min_flt: AtomicU64::new(0),
             maj_flt: AtomicU64::new(0),
             nvcsw: AtomicU64::new(0),
@@ -181,7 +182,12 @@ impl Task {
 
     /// Sets the state that [`state_char`](Self::state_char) shows.
     pub fn set_state(&self, state: u8) {
-        self.state.store(state, Ordering::Relaxed);
+        let was = self.state.swap(state, Ordering::Relaxed);
+        if was == b'R' && state != b'R' {
+            self.acct.sleep();
+        } else if was != b'R' && state == b'R' {
+            self.acct.enter_kernel();
+        }
     }
 
     /// Command name without the padding.
