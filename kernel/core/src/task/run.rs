@@ -177,6 +177,7 @@ impl Thread {
                     }
                 };
                 signal::force_sig_fault(&self.task, sig, code, f.addr);
+                *self.task.last_trap.lock() = (f.trapno, f.err, f.addr);
             }
         }
         self.deliver_and_resume(None).await

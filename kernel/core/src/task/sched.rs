@@ -36,12 +36,14 @@ pub fn enter_user(task: &Task) -> bool {
         return false;
     }
     executor::load_add(task.cpu.load(Ordering::Relaxed) as usize, 1);
+    task.acct.enter_user();
     true
 }
 
 /// The opposite, at each trap.
 pub fn leave_user(task: &Task) {
     if task.in_user.swap(false, Ordering::SeqCst) {
+        task.acct.enter_kernel();
         executor::load_add(task.cpu.load(Ordering::Relaxed) as usize, -1);
         task.traps.fetch_add(1, Ordering::Relaxed);
     }
