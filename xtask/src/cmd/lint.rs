@@ -15,8 +15,11 @@ pub struct Args {
     raise: bool,
 }
 
-/// The steps, also used by `test`: name, words after `cargo`, environment.
-pub const STEPS: [(&str, &str, &[(&str, &str)]); 3] = [
+/// Name, words after `cargo`, environment.
+type Step = (&'static str, &'static str, &'static [(&'static str, &'static str)]);
+
+/// The steps, also used by `test`.
+pub const STEPS: [Step; 3] = [
     ("format", "fmt --all --check", &[]),
     ("clippy", "clippy --quiet --workspace --all-targets -- -D warnings", &[]),
     ("doc", "doc --quiet --workspace --no-deps --document-private-items", &[("RUSTDOCFLAGS", "-D warnings")]),
