@@ -20,6 +20,8 @@ pub struct Machine {
     pub stubs: Arc<StubHost>,
     /// Disks: minor number of the whole disk (16 times the unit) and the device.
     pub disks: Vec<(u32, Arc<dyn BlockDevice>)>,
+    /// Network cards, in the order of their units.
+    pub nics: Vec<Arc<dyn net::NetDevice>>,
     /// The console.
     pub console: Arc<dyn TtyPort>,
     /// The initramfs, empty if there is none.
@@ -35,6 +37,8 @@ pub struct BootParams {
     pub read_write: bool,
     /// `init=` or `rdinit=`; none: the usual places.
     pub init: Option<String>,
+    /// `ip=`.
+    pub ip: Option<crate::param::IpConfig>,
     /// Arguments of init.
     pub args: Vec<String>,
     /// Environment of init, besides HOME and TERM.
@@ -62,6 +66,7 @@ async fn boot(machine: Machine, params: BootParams) -> Result<(), String> {
     for (minor, disk) in &machine.disks {
         crate::fs::devices::register_blk(UBD_MAJOR, *minor, Arc::clone(disk));
     }
+    crate::socket::net_init(&machine.nics, params.ip.as_ref())?;
     crate::tty::console::register_console(0, false, Arc::clone(&machine.console));
     let cur = first_task().await.map_err(|e| format!("cannot make the first process: {e}"))?;
     if !machine.initramfs.is_empty() {

@@ -17,6 +17,11 @@ fn main() {
     let initrd: &'static [u8] = val("initrd=").map_or(&[], |f| Box::leak(std::fs::read(f).unwrap().into_boxed_slice()));
     let ncpus = val("ncpus=").and_then(|n| n.parse().ok()).unwrap_or(1);
     let init = val("init=");
+    let ip = kernel::param::parse(&args.iter().filter(|a| a.starts_with("ip=")).collect::<Vec<_>>()).0.ip;
+    let nics: Vec<std::sync::Arc<dyn net::NetDevice>> = args.iter().filter(|a| a.starts_with("vec")).map(|a| {
+        let nic = drivers::vector::VectorConfig::parse(a).and_then(|c| drivers::vector::Vector::new(&c));
+        nic.unwrap_or_else(|e| { eprintln!("{e}"); std::process::exit(1) }) as _
+    }).collect();
     let root = val("root=");
     let ubds: Vec<String> = ["ubd0=", "ubd1="].iter().filter_map(|k| val(k)).collect();
     let pass: Vec<String> = args.iter().skip_while(|a| *a != "--").skip(1).cloned().collect();
@@ -32,8 +37,8 @@ fn main() {
             disks.push((i as u32 * 16, drivers::ubd::Ubd::open(&cfg, Some(memory.clone())).unwrap()));
         }
         kernel::start::start(
-            kernel::start::Machine { memory, stubs, disks, console, initramfs: initrd },
-            kernel::start::BootParams { root, init, args: pass, ..Default::default() },
+            kernel::start::Machine { memory, stubs, disks, nics, console, initramfs: initrd },
+            kernel::start::BootParams { root, init, ip, args: pass, ..Default::default() },
         );
     });
     std::process::exit(code);

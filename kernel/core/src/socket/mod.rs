@@ -26,7 +26,7 @@ pub mod unix;
 pub use addr::SockAddr;
 pub use common::{SockCommon, SockOpts, Timestamping};
 pub use file::SocketFile;
-pub use inet::init::{IpParam, net_init};
+pub use inet::init::net_init;
 pub use inet::stack as net_stack;
 pub use msg::{Control, Dest, RecvMsg, SendMsg, Ucred};
 
