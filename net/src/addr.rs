@@ -59,7 +59,7 @@ impl Net {
             first = first.or(Some(v4));
         }
         drop(addrs);
-        first.or_else(|| self.devs.all().iter().find_map(|d| global_v4(d)))
+        first.or_else(|| self.devs.all().iter().find_map(global_v4))
     }
 
     /// The source for asking about `to` on a device: same scope first (RFC 6724, rule 2 in short).

@@ -1,5 +1,6 @@
 //! ARP for IPv4 over Ethernet (RFC 826).
 
+use super::Hint;
 use crate::dev::Dev;
 use crate::eth::{self, ETH_P_ARP, Mac};
 use crate::netns::Net;
@@ -55,24 +56,23 @@ pub(crate) fn rcv(net: &Net, dev: &Arc<Dev>, p: &[u8]) {
     }
     let ours = net.is_local(IpAddr::V4(tpa));
     match op {
-        1 if spa.is_unspecified() => {
-            // A duplicate-address probe: defend what is ours, note nothing.
-            if ours {
-                build(net, dev, 2, tpa, sha, spa, sha);
-            }
-        }
+        // A duplicate-address probe: defend what is ours, note nothing.
+        1 if spa.is_unspecified() && ours => build(net, dev, 2, tpa, sha, spa, sha),
+        1 if spa.is_unspecified() => {}
         1 => {
             if net.is_local(IpAddr::V4(spa)) {
                 return;
             }
-            net.neigh.learn(net, dev, IpAddr::V4(spa), sha, false, ours && spa != tpa, true);
+            let hint = Hint { solicited: false, create: ours && spa != tpa, overrides: true };
+            net.neigh.learn(net, dev, IpAddr::V4(spa), sha, hint);
             if ours {
                 build(net, dev, 2, tpa, sha, spa, sha);
             }
         }
         2 if !net.is_local(IpAddr::V4(spa)) => {
             // Only a unicast answer confirms that the neighbour hears us.
-            net.neigh.learn(net, dev, IpAddr::V4(spa), sha, ours, false, true);
+            let hint = Hint { solicited: ours, create: false, overrides: true };
+            net.neigh.learn(net, dev, IpAddr::V4(spa), sha, hint);
         }
         _ => {}
     }

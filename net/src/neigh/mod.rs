@@ -59,6 +59,26 @@ impl Nud {
     }
 }
 
+/// How far to believe an address that was told.
+#[derive(Clone, Copy)]
+pub(crate) struct Hint {
+    /// In answer to us.
+    pub solicited: bool,
+    /// Note it even if nobody asked.
+    pub create: bool,
+    /// A different known address gives way.
+    pub overrides: bool,
+}
+
+/// What [`NeighTable::set`] may do.
+#[derive(Clone, Copy, Debug)]
+pub struct SetHow {
+    /// Make a new entry.
+    pub create: bool,
+    /// Change one that is there.
+    pub replace: bool,
+}
+
 /// Device and address.
 pub type NeighKey = (u32, IpAddr);
 
@@ -256,18 +276,9 @@ impl NeighTable {
         }
     }
 
-    /// Something on the link told an address. `solicited`: in answer to us. `create`: note it even if nobody asked.
-    /// `overrides`: a different known address gives way.
-    pub(crate) fn learn(
-        &self,
-        net: &Net,
-        dev: &Arc<Dev>,
-        ip: IpAddr,
-        mac: Mac,
-        solicited: bool,
-        create: bool,
-        overrides: bool,
-    ) {
+    /// Something on the link told an address.
+    pub(crate) fn learn(&self, net: &Net, dev: &Arc<Dev>, ip: IpAddr, mac: Mac, hint: Hint) {
+        let Hint { solicited, create, overrides } = hint;
         if !eth::is_valid(mac) {
             return;
         }
@@ -325,7 +336,8 @@ impl NeighTable {
         }
     }
 
-    /// Sets an entry by hand (`ip neigh add|replace|change`).
+    /// Sets an entry by hand (`ip neigh add|replace|change`): EEXIST if it is there and `how` does not replace, ENOENT if
+    /// it is not and `how` does not create.
     pub fn set(
         &self,
         net: &Net,
@@ -333,9 +345,9 @@ impl NeighTable {
         ip: IpAddr,
         mac: Option<Mac>,
         nud: Nud,
-        create: bool,
-        replace: bool,
+        how: SetHow,
     ) -> Result<()> {
+        let SetHow { create, replace } = how;
         let key = (dev.ifindex, ip);
         let exists = self.get(&key).is_some();
         if exists && !replace {

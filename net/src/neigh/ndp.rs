@@ -1,5 +1,6 @@
 //! Neighbour discovery for IPv6 (RFC 4861): solicitations and advertisements.
 
+use super::Hint;
 use crate::dev::Dev;
 use crate::eth::{self, Mac};
 use crate::ip::{self, IPPROTO_ICMPV6, Packet};
@@ -18,30 +19,31 @@ pub(crate) fn solicited_node(a: &Ipv6Addr) -> Ipv6Addr {
     Ipv6Addr::new(0xff02, 0, 0, 0, 0, 1, 0xff00 | u16::from(o[13]), u16::from_be_bytes([o[14], o[15]]))
 }
 
-fn send(
-    net: &Net,
-    dev: &Arc<Dev>,
+/// A message to be sent.
+struct Message {
     kind: u8,
     flags: u8,
     target: Ipv6Addr,
-    opt: Option<u8>,
+    /// Which link-layer address option ours goes into.
+    opt: u8,
     src: Ipv6Addr,
     dst: Ipv6Addr,
     to: Mac,
-) {
+}
+
+fn send(net: &Net, dev: &Arc<Dev>, m: Message) {
+    let Message { kind, flags, target, opt, src, dst, to } = m;
     let mac = dev.drv.mac();
     let mut skb = net.pool.alloc(128);
-    let len = if opt.is_some() { 32 } else { 24 };
+    let len = 32;
     let b = skb.put(len);
     b.fill(0);
     b[0] = kind;
     b[4] = flags;
     b[8..24].copy_from_slice(&target.octets());
-    if let Some(o) = opt {
-        b[24] = o;
-        b[25] = 1;
-        b[26..32].copy_from_slice(&mac);
-    }
+    b[24] = opt;
+    b[25] = 1;
+    b[26..32].copy_from_slice(&mac);
     let c = crate::csum::checksum(b, crate::csum::pseudo_v6(&src, &dst, IPPROTO_ICMPV6, len));
     b[2..4].copy_from_slice(&c.to_be_bytes());
     let h = ip::Header {
@@ -66,13 +68,14 @@ pub(super) fn solicit(net: &Net, dev: &Arc<Dev>, ip: Ipv6Addr, to: Option<Mac>) 
         Some(m) => (ip, m),
         None => (group, eth::multicast_mac(IpAddr::V6(group))),
     };
-    send(net, dev, NS, 0, ip, Some(OPT_SOURCE), src, dst, mac);
+    send(net, dev, Message { kind: NS, flags: 0, target: ip, opt: OPT_SOURCE, src, dst, to: mac });
 }
 
 /// Tells everyone our address (unsolicited advertisement).
 pub(crate) fn announce(net: &Net, dev: &Arc<Dev>, ip: Ipv6Addr) {
     let all = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 1);
-    send(net, dev, NA, 0x20, ip, Some(OPT_TARGET), ip, all, eth::multicast_mac(IpAddr::V6(all)));
+    let to = eth::multicast_mac(IpAddr::V6(all));
+    send(net, dev, Message { kind: NA, flags: 0x20, target: ip, opt: OPT_TARGET, src: ip, dst: all, to });
 }
 
 fn option(mut opts: &[u8], want: u8) -> Option<Mac> {
@@ -114,13 +117,19 @@ pub(crate) fn rcv(net: &Net, dev: &Arc<Dev>, pkt: &Packet, body: &[u8], from: Ma
                 return;
             }
             let mac = lladdr.unwrap_or(from);
-            net.neigh.learn(net, dev, IpAddr::V6(src), mac, false, true, true);
-            send(net, dev, NA, 0x60, target, Some(OPT_TARGET), target, src, mac);
+            let hint = Hint { solicited: false, create: true, overrides: true };
+            net.neigh.learn(net, dev, IpAddr::V6(src), mac, hint);
+            send(
+                net,
+                dev,
+                Message { kind: NA, flags: 0x60, target, opt: OPT_TARGET, src: target, dst: src, to: mac },
+            );
         }
         NA if !ours => {
             let (solicited, overrides) = (body[4] & 0x40 != 0 && !dst.is_multicast(), body[4] & 0x20 != 0);
             if let Some(mac) = option(&body[24..], OPT_TARGET).or((!dst.is_multicast()).then_some(from)) {
-                net.neigh.learn(net, dev, IpAddr::V6(target), mac, solicited, false, overrides);
+                let hint = Hint { solicited, create: false, overrides };
+                net.neigh.learn(net, dev, IpAddr::V6(target), mac, hint);
             }
         }
         _ => {}

@@ -2,7 +2,7 @@
 
 use super::Request;
 use super::codec::{Attrs, Dump, Msg, NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE, byte, word};
-use crate::neigh::{NeighInfo, Nud};
+use crate::neigh::{NeighInfo, Nud, SetHow};
 use crate::netns::Net;
 use klib::ktime::Ktime;
 use uapi::{Errno, Result};
@@ -99,7 +99,7 @@ pub(super) fn add(net: &Net, req: &Request<'_>) -> Result<()> {
         return Err(Errno::EINVAL);
     }
     let replace = flags & NLM_F_REPLACE != 0 || flags & NLM_F_EXCL == 0;
-    net.neigh.set(net, &dev, ip, mac, nud, flags & NLM_F_CREATE != 0, replace)
+    net.neigh.set(net, &dev, ip, mac, nud, SetHow { create: flags & NLM_F_CREATE != 0, replace })
 }
 
 pub(super) fn del(net: &Net, req: &Request<'_>) -> Result<()> {

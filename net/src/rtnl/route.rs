@@ -239,7 +239,8 @@ pub(super) fn add(net: &Net, req: &Request<'_>) -> Result<()> {
             }
             let onlink = e.flags & RTNH_F_ONLINK != 0;
             let link_local = matches!(g, IpAddr::V6(a) if crate::dev::is_link_local(&a));
-            if !onlink && !(link_local && e.oif != 0) {
+            let trusted = onlink || (link_local && e.oif != 0);
+            if !trusted {
                 let fib = net.fib.read();
                 let unreachable = if g.is_ipv4() { Errno::ENETUNREACH } else { Errno::EHOSTUNREACH };
                 let via = fib.lookup(g, e.oif).filter(|r| r.gateway.is_none()).ok_or(unreachable)?;

@@ -58,7 +58,7 @@ fn attr(kind: u16, v: &[u8]) -> Vec<u8> {
     let mut a = ((4 + v.len()) as u16).to_ne_bytes().to_vec();
     a.extend_from_slice(&kind.to_ne_bytes());
     a.extend_from_slice(v);
-    while a.len() % 4 != 0 {
+    while !a.len().is_multiple_of(4) {
         a.push(0);
     }
     a

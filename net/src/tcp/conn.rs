@@ -4,8 +4,8 @@
 use super::ehash::FlowKey;
 use super::flow::{Flow, TcpState};
 use super::listen::Listener;
+use super::opts::TcpOpts;
 use super::segment::{RST, Segment};
-use super::sock::TcpOpts;
 use crate::dev::txq::TxWaiter;
 use crate::ip::header_len;
 use crate::netns::{Net, TimerEvent};

@@ -4,7 +4,7 @@ use super::conn::Conn;
 use klib::sync::RwLock;
 use siphasher::sip::SipHasher13;
 use std::collections::HashMap;
-use std::hash::{BuildHasher, Hash, Hasher};
+use std::hash::{BuildHasher, Hash};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
@@ -46,9 +46,7 @@ impl BuildHasher for Keyed {
 impl Keyed {
     /// The hash of one value.
     pub fn hash(&self, v: &impl Hash) -> u64 {
-        let mut h = self.build_hasher();
-        v.hash(&mut h);
-        h.finish()
+        self.hash_one(v)
     }
 }
 

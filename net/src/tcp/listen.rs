@@ -1,7 +1,7 @@
 //! Listening sockets: connections that are coming up, and those that wait to be accepted.
 
 use super::conn::Conn;
-use super::sock::TcpOpts;
+use super::opts::TcpOpts;
 use crate::netns::Net;
 use klib::sync::{Mutex, RwLock};
 use klib::waitqueue::WaitQueue;

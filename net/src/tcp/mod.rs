@@ -15,6 +15,7 @@ mod flow;
 mod info;
 mod input;
 mod listen;
+mod opts;
 mod output;
 pub mod port;
 mod segment;
@@ -28,9 +29,10 @@ pub(crate) use info::tcp_info;
 pub use input::RxBatch;
 pub(crate) use input::present;
 pub use listen::{ListenTable, Listener};
+pub use opts::TcpOpts;
 pub use port::PortTable;
 pub use segment::Segment;
-pub use sock::{TcpOpts, TcpSock};
+pub use sock::TcpSock;
 pub use timewait::{TIMEWAIT, TimeWait, TwEntry};
 
 /// Everything TCP of a namespace.

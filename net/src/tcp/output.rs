@@ -1,8 +1,8 @@
 //! What engines wrote goes to the internet layer; resets for segments that belong to nobody.
 
 use super::ehash::FlowKey;
+use super::opts::TcpOpts;
 use super::segment::{ACK, RST, SYN, Segment};
-use super::sock::TcpOpts;
 use crate::csum;
 use crate::ip::{Header, IPPROTO_TCP, Packet};
 use crate::netns::Net;

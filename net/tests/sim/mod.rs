@@ -98,6 +98,9 @@ pub struct Side {
     pub ifindex: u32,
 }
 
+/// Says whether a frame is lost.
+pub type Loss = Box<dyn FnMut(bool, &Skb) -> bool>;
+
 pub struct Sim {
     pub clock: Arc<Clock>,
     pub a: Side,
@@ -106,7 +109,7 @@ pub struct Sim {
     wire: VecDeque<(u64, bool, Skb)>,
     pub delay: Duration,
     /// Drops a frame if it says so: (towards b, index, frame).
-    pub loss: Box<dyn FnMut(bool, &Skb) -> bool>,
+    pub loss: Loss,
     pub batch: usize,
 }
 
