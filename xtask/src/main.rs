@@ -14,6 +14,7 @@ mod paths;
 mod prereq;
 mod procs;
 mod sh;
+mod special;
 mod suites;
 mod system;
 
@@ -46,7 +47,15 @@ enum Cmd {
     Bench(cmd::bench::Args),
 }
 
-fn main() -> Result<()> {
+fn main() {
+    // In one line, without a backtrace: what went wrong outside is no fault of this program.
+    if let Err(e) = run() {
+        eprintln!("xtask: {e:#}");
+        std::process::exit(1);
+    }
+}
+
+fn run() -> Result<()> {
     match Cli::parse().cmd {
         Cmd::Build(a) => cmd::build::run(&a).map(drop),
         Cmd::Image(a) => cmd::image::run(&a),

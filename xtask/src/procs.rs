@@ -44,6 +44,6 @@ pub fn end_since(before: &BTreeSet<u32>) {
 }
 
 /// There and not a zombie.
-fn alive(pid: u32) -> bool {
+pub fn alive(pid: u32) -> bool {
     Path::new(&format!("/proc/{pid}/exe")).read_link().is_ok()
 }

@@ -198,11 +198,9 @@ fn one(system: &mut dyn System, plan: &Plan, meter: &Meter) -> Result<Sample> {
         verbose: plan.verbose,
     })?;
     if !transcript.contains("@@DONE") {
-        let tail: Vec<&str> = transcript.lines().rev().take(12).collect();
-        bail!(
-            "the script did not come to its end:\n{}",
-            tail.into_iter().rev().collect::<Vec<_>>().join("\n")
-        );
+        let tail: Vec<&str> = transcript.lines().rev().filter(|l| !l.trim().is_empty()).take(12).collect();
+        let all: Vec<&str> = tail.iter().rev().copied().collect();
+        bail!("the script did not come to its end: {}\n{}", tail.get(1).unwrap_or(&"?"), all.join("\n"));
     }
     let mut sample = Sample::new();
     for (key, cpu_key, machine_key) in [("tx", "txcpu", "txmachine"), ("rx", "rxcpu", "rxmachine")] {

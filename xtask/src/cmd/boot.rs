@@ -103,8 +103,11 @@ fn shell(args: &Args, kernel: &Path, ext4: &Path) -> Result<()> {
 
 fn demo(args: &Args, kernel: PathBuf, ext4: PathBuf) -> Result<()> {
     let tree = paths::images().join(format!("{}.tree", args.image));
-    let mut systems: Vec<Box<dyn System>> =
-        vec![Box::new(Native::new(tree)?), Box::new(Uml::kibble(kernel, ext4))];
+    let mut guest = Uml::kibble(kernel, ext4);
+    if let Some(other) = args.kernel.as_ref().and_then(|k| k.file_name()) {
+        guest.name = other.to_string_lossy().into_owned();
+    }
+    let mut systems: Vec<Box<dyn System>> = vec![Box::new(Native::new(tree)?), Box::new(guest)];
     let plan = net::Plan { pairs: 1, seconds: 5, verbose: false };
     let series = net::measure(&mut systems, &plan)?;
     println!("{}", net::demo(&series));

@@ -1,4 +1,5 @@
-//! Linux systems of every kind behind one trait: each starts, runs one shell script to its end and gives what it printed.
+//! Linux systems of every kind behind one trait: each starts, runs one shell script to its end and gives what it printed, with a last
+//! line `@@STATUS n` for the exit status of its process.
 //!
 //! Key types: [`System`], [`Run`]. One file a kind: [`native`], [`uml`] (also Kibble: the same boot line), [`runsc`].
 //! All run inside the namespaces of `crate::ns`, from the image of `crate::image`.
@@ -102,14 +103,16 @@ pub fn drive(words: Vec<String>, env: &[(&str, &str)], run: Run<'_>) -> Result<S
     let mut guest = Guest::spawn(cmd)?.echo(run.verbose);
     let pid = guest.pid();
     let left = |start: Instant| run.limit.saturating_sub(start.elapsed());
+    let mut status = None;
     let result = loop {
         match guest.line(left(start)) {
             Ok(Some(line)) => (run.on_line)(&line, &Context { pid, since_start: start.elapsed() }),
-            Ok(None) => break guest.wait(left(start).max(Duration::from_secs(1))).map(drop),
+            Ok(None) => break guest.wait(left(start).max(Duration::from_secs(1))).map(|s| status = s.code()),
             Err(e) => break Err(e),
         }
     };
-    let transcript = guest.transcript();
+    let mut transcript = guest.transcript();
+    transcript.push_str(&format!("\n@@STATUS {}\n", status.map_or("killed".to_owned(), |s| s.to_string())));
     drop(guest);
     // A killed UML leaves helpers that hold the tap. In our own process namespace all that is new is ours.
     crate::procs::end_since(&before);
