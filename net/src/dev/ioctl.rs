@@ -53,7 +53,7 @@ fn first_v4(d: &Dev) -> Option<(IfAddr, Ipv4Addr)> {
 }
 
 impl Net {
-    /// SIOC[GS]IF* on a 40-byte `ifreq`, in place. `admin`: CAP_NET_ADMIN. ENOTTY for commands that are not of this kind.
+    /// The get and set commands SIOCGIF and SIOCSIF on a 40-byte `ifreq`, in place. `admin`: CAP_NET_ADMIN. ENOTTY for commands that are not of this kind.
     pub fn ifioctl(&self, cmd: u32, ifr: &mut [u8], admin: bool) -> Result<()> {
         if ifr.len() < 40 {
             return Err(Errno::EFAULT);
