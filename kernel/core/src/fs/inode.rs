@@ -273,8 +273,13 @@ pub trait InodeOps: Any + Send + Sync {
         None
     }
 
-    /// False if names of this directory may change without the VFS (/proc): nothing is cached.
-    fn cacheable(&self) -> bool {
+    /// False if this name may come, go or change its inode without the VFS (/proc/PID): it is not cached.
+    fn cacheable(&self, _name: &[u8]) -> bool {
+        true
+    }
+
+    /// False if names may come without the VFS: that one is not there is not remembered.
+    fn cache_absent(&self) -> bool {
         true
     }
 

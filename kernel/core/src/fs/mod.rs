@@ -43,6 +43,8 @@ pub fn init() {
     impls::tmpfs::register();
     impls::devtmpfs::register();
     impls::ext4::register();
+    impls::procfs::init();
+    impls::sysfs::init();
     impls::devpts::register();
     memdev::register();
     crate::tty::console::register();

@@ -110,7 +110,7 @@ impl<'a> Walk<'a> {
             return Err(Errno::ENAMETOOLONG);
         }
         let dir = self.at.inode()?;
-        let cacheable = dir.ops.cacheable();
+        let cacheable = dir.ops.cacheable(name);
         loop {
             let generation = if cacheable {
                 match self.at.dentry.cached(&dir, name) {
@@ -128,7 +128,7 @@ impl<'a> Walk<'a> {
             if !cacheable {
                 return Ok(found.map(|i| Dentry::new_loose(&self.at.dentry, name, i)));
             }
-            if self.at.dentry.is_unlinked() {
+            if self.at.dentry.is_unlinked() || (found.is_none() && !dir.ops.cache_absent()) {
                 return Ok(None);
             }
             if let Some(d) = self.at.dentry.add_child(&dir, name, found, generation) {

@@ -94,7 +94,7 @@ impl InodeOps for Root {
         Answer::Now(Ok(()))
     }
 
-    fn cacheable(&self) -> bool {
+    fn cacheable(&self, _name: &[u8]) -> bool {
         false
     }
 }

@@ -4,4 +4,7 @@ pub mod cpio;
 pub mod devpts;
 pub mod devtmpfs;
 pub mod ext4;
+pub mod procfs;
+pub mod pseudo;
+pub mod sysfs;
 pub mod tmpfs;
