@@ -1,2 +1,136 @@
-//! Network load and latency from inside a guest.
-fn main() {}
+//! Network load and latency from inside a guest: one-byte TCP ping-pong, datagram rates, connections a second, a busy loop.
+#![allow(clippy::undocumented_unsafe_blocks, missing_docs)]
+
+use std::io::{Error, Read, Result, Write};
+use std::net::{TcpListener, TcpStream, UdpSocket};
+use std::time::{Duration, Instant};
+
+const USAGE: &str = "usage: nettool rr-server PORT | rr HOST PORT SECONDS | cps HOST PORT SECONDS | udp-rx PORT SECONDS \
+                     | udp-tx HOST PORT SECONDS | spin SECONDS";
+
+fn main() {
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    let w: Vec<&str> = args.iter().map(String::as_str).collect();
+    let done = match w.as_slice() {
+        ["rr-server", port] => number(port).and_then(|p| server(p as u16)),
+        ["rr", host, port, s] => times(port, s).and_then(|(p, d)| rr(host, p, d)),
+        ["cps", host, port, s] => times(port, s).and_then(|(p, d)| cps(host, p, d)),
+        ["udp-rx", port, s] => times(port, s).and_then(|(p, d)| udp_rx(p, d)),
+        ["udp-tx", host, port, s] => times(port, s).and_then(|(p, d)| udp_tx(host, p, d)),
+        ["spin", s] => number(s).map(|s| spin(Duration::from_secs(s))),
+        _ => Err(Error::other(USAGE)),
+    };
+    if let Err(e) = done {
+        eprintln!("nettool: {e}");
+        std::process::exit(1);
+    }
+}
+
+fn number(t: &str) -> Result<u64> {
+    t.parse().map_err(|_| Error::other(format!("{t:?}: expected a number")))
+}
+
+fn times(port: &str, s: &str) -> Result<(u16, Duration)> {
+    let port = port.parse().map_err(|_| Error::other(format!("{port:?}: expected a port")))?;
+    Ok((port, Duration::from_secs(number(s)?)))
+}
+
+/// Echoes on every connection, IPv6 and IPv4, each in a thread of its own.
+fn server(port: u16) -> Result<()> {
+    let l = TcpListener::bind(("::", port)).or_else(|_| TcpListener::bind(("0.0.0.0", port)))?;
+    println!("listening on {}", l.local_addr()?);
+    loop {
+        let (mut c, _) = l.accept()?;
+        std::thread::Builder::new().stack_size(65536).spawn(move || {
+            let _ = c.set_nodelay(true);
+            let mut b = [0u8; 4096];
+            while let Ok(n @ 1..) = c.read(&mut b) {
+                if c.write_all(&b[..n]).is_err() {
+                    return;
+                }
+            }
+        })?;
+    }
+}
+
+/// One byte there and back, as often as it goes: transactions a second, median and 99th percentile.
+fn rr(host: &str, port: u16, d: Duration) -> Result<()> {
+    let mut c = TcpStream::connect((host, port))?;
+    c.set_nodelay(true)?;
+    c.set_read_timeout(Some(Duration::from_secs(5)))?;
+    let (start, mut all, mut b) = (Instant::now(), Vec::new(), [7u8]);
+    while start.elapsed() < d {
+        let t = Instant::now();
+        c.write_all(&b)?;
+        c.read_exact(&mut b)?;
+        all.push(t.elapsed().as_nanos() as f64 / 1e3);
+    }
+    let rate = all.len() as f64 / start.elapsed().as_secs_f64();
+    all.sort_by(f64::total_cmp);
+    let at = |p: usize| all.get(all.len() * p / 100).copied().unwrap_or(0.0);
+    println!("rr {rate:.0} /s\nrr_p50 {:.1} us\nrr_p99 {:.1} us", at(50), at(99));
+    Ok(())
+}
+
+/// Connect, one byte there and back, close, as often as it goes.
+fn cps(host: &str, port: u16, d: Duration) -> Result<()> {
+    let (start, mut n) = (Instant::now(), 0u64);
+    while start.elapsed() < d {
+        let mut c = TcpStream::connect((host, port))?;
+        c.set_nodelay(true)?;
+        c.set_read_timeout(Some(Duration::from_secs(5)))?;
+        let mut b = [1u8];
+        c.write_all(&b)?;
+        c.read_exact(&mut b)?;
+        n += 1;
+    }
+    println!("cps {:.0} /s", n as f64 / start.elapsed().as_secs_f64());
+    Ok(())
+}
+
+fn udp_rx(port: u16, d: Duration) -> Result<()> {
+    let s = UdpSocket::bind(("::", port)).or_else(|_| UdpSocket::bind(("0.0.0.0", port)))?;
+    s.set_read_timeout(Some(Duration::from_millis(200)))?;
+    let (start, mut n, mut first, mut last, mut b) =
+        (Instant::now(), 0u64, None, Instant::now(), [0u8; 2048]);
+    while start.elapsed() < d {
+        if s.recv(&mut b).is_ok() {
+            n += 1;
+            last = Instant::now();
+            first.get_or_insert(last);
+        }
+    }
+    let over = first.map_or(0.0, |f| (last - f).as_secs_f64());
+    println!(
+        "udp_rx {:.0} packets/s\nudp_rx_total {n} packets",
+        if over > 0.0 { n as f64 / over } else { 0.0 }
+    );
+    Ok(())
+}
+
+fn udp_tx(host: &str, port: u16, d: Duration) -> Result<()> {
+    let s = UdpSocket::bind(if host.contains(':') { "[::]:0" } else { "0.0.0.0:0" })?;
+    s.connect((host, port))?;
+    let (start, mut n, mut refused) = (Instant::now(), 0u64, 0u64);
+    while start.elapsed() < d {
+        match s.send(&[0u8; 64]) {
+            Ok(_) => n += 1,
+            Err(_) => refused += 1,
+        }
+    }
+    println!(
+        "udp_tx {:.0} packets/s\nudp_tx_refused {refused} packets",
+        n as f64 / start.elapsed().as_secs_f64()
+    );
+    Ok(())
+}
+
+fn spin(d: Duration) {
+    let start = Instant::now();
+    let mut x = 1u64;
+    while start.elapsed() < d {
+        for _ in 0..100_000 {
+            x = std::hint::black_box(x.wrapping_mul(3) + 1);
+        }
+    }
+}
