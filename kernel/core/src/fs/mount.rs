@@ -186,6 +186,10 @@ impl MountNs {
         if at.inode()?.is_dir() != root.is_dir() {
             return Err(Errno::ENOTDIR);
         }
+        // The same file system on top of itself helps nobody (EBUSY of mount(2)).
+        if Arc::ptr_eq(&at.mnt.sb, &root.sb) && Arc::ptr_eq(&at.dentry, &at.mnt.root) {
+            return Err(Errno::EBUSY);
+        }
         let m = Mount::detached(root, source, flags);
         self.attach(&m, at)?;
         Ok(m)

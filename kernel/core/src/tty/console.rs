@@ -24,7 +24,10 @@ pub fn register_console(number: u32, serial: bool, port: Arc<dyn TtyPort>) -> Ar
     let tty = Tty::new(dev, name.clone(), Back::Port(Arc::clone(&port)));
     TTYS.write().push(Arc::clone(&tty));
     crate::fs::impls::devtmpfs::add_node(&name, S_IFCHR | 0o620, dev);
-    CONSOLE.get_or_init(|| Arc::clone(&tty));
+    if CONSOLE.set(Arc::clone(&tty)).is_ok() {
+        // What was said before there was a console.
+        console_write(crate::printk::replay().as_bytes());
+    }
     executor::spawn(pump(Arc::clone(&tty), port));
     tty
 }
@@ -97,7 +100,8 @@ impl Tty {
 /// lost here and stays in the log.
 pub fn console_write(text: &[u8]) {
     let Some(tty) = CONSOLE.get() else { return };
-    let mut i = tty.inner.lock();
+    // A line logged by code that holds this very lock stays in the log alone.
+    let Some(mut i) = tty.inner.try_lock_for(std::time::Duration::from_millis(20)) else { return };
     if i.out.len() < super::ECHO_MAX {
         for &b in text {
             if b == b'\n' {

@@ -614,15 +614,9 @@ fn number(s: &str) -> Result<u64> {
     n.checked_mul(1 << shift).ok_or(Errno::EINVAL)
 }
 
-static RAM_PAGES: AtomicU64 = AtomicU64::new(131_072);
-
-/// Tells the size of guest memory, of which a tmpfs takes at most half by default.
-pub fn set_ram_pages(pages: u64) {
-    RAM_PAGES.store(pages, Ordering::Relaxed);
-}
-
+/// Pages of guest memory, of which a tmpfs takes at most half by default.
 fn ram_pages() -> u64 {
-    RAM_PAGES.load(Ordering::Relaxed)
+    crate::mm::frames::frames().total_pages()
 }
 
 fn mount_named<'a>(
