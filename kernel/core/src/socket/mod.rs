@@ -21,6 +21,7 @@ mod ioctl;
 pub mod msg;
 pub mod netlink;
 pub mod options;
+pub mod procnet;
 pub mod unix;
 
 pub use addr::SockAddr;

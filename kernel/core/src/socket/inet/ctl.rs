@@ -19,6 +19,11 @@ fn byte_value(v: i32) -> Result<Option<u8>> {
     }
 }
 
+/// Numbers of RFC 2292, which older programs use (linux/in6.h).
+pub const IPV6_2292PKTINFO: u32 = 2;
+/// As above.
+pub const IPV6_2292HOPLIMIT: u32 = 8;
+
 /// What the control messages of a sendmsg(2) say; `EINVAL` for one that is not understood.
 pub fn parse(list: &[Cmsg]) -> Result<SendCtl> {
     let mut out = SendCtl::default();
@@ -64,7 +69,7 @@ pub fn parse(list: &[Cmsg]) -> Result<SendCtl> {
 }
 
 /// Adds the control messages that the options ask for to what is known of a received packet.
-pub fn fill(msg: &mut RecvMsg, com: &SockCommon, o: &BaseOpts, meta: &RecvMeta) {
+pub fn fill(msg: &mut RecvMsg, com: &SockCommon, o: &BaseOpts, rfc2292: u32, meta: &RecvMeta) {
     if !msg.wants_control {
         return;
     }
@@ -90,7 +95,8 @@ pub fn fill(msg: &mut RecvMsg, com: &SockCommon, o: &BaseOpts, meta: &RecvMeta) 
         }
     }
     if com.family == c::AF_INET6 {
-        if o.recvpktinfo6 {
+        let old = |name: u32| rfc2292 & (1 << name) != 0;
+        if o.recvpktinfo6 || old(IPV6_2292PKTINFO) {
             let addr = match meta.dst {
                 IpAddr::V6(d) => d,
                 IpAddr::V4(d) => d.to_ipv6_mapped(),
@@ -103,6 +109,9 @@ pub fn fill(msg: &mut RecvMsg, com: &SockCommon, o: &BaseOpts, meta: &RecvMeta) 
         }
         if o.recvhops {
             msg.put(c::SOL_IPV6, c::IPV6_HOPLIMIT, &int(meta.ttl));
+        }
+        if old(IPV6_2292HOPLIMIT) {
+            msg.put(c::SOL_IPV6, IPV6_2292HOPLIMIT, &int(meta.ttl));
         }
         if o.recvtclass {
             msg.put(c::SOL_IPV6, c::IPV6_TCLASS, &int(meta.tos));

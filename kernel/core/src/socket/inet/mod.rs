@@ -27,6 +27,7 @@ use recv::Held;
 use std::any::Any;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use uapi::raw::net as c;
 
 const CAP_NET_BIND_SERVICE: u32 = 10;
@@ -51,6 +52,8 @@ pub struct InetSock {
     proto: Proto,
     /// Where a connect under way goes.
     connecting: Mutex<Option<SocketAddr>>,
+    /// Options of RFC 2292 that are on, as bits of their numbers.
+    rfc2292: AtomicU32,
     /// A packet whose copy to the guest found a page missing.
     held: Mutex<Option<Held>>,
 }
@@ -97,7 +100,13 @@ impl InetSock {
     }
 
     fn wrap(common: SockCommon, proto: Proto) -> Arc<Self> {
-        Arc::new(Self { common, proto, connecting: Mutex::default(), held: Mutex::default() })
+        Arc::new(Self {
+            common,
+            proto,
+            connecting: Mutex::default(),
+            rfc2292: AtomicU32::new(0),
+            held: Mutex::default(),
+        })
     }
 
     fn wait_queue(&self) -> &WaitQueue {
@@ -314,6 +323,22 @@ impl Socket for InetSock {
             || (level, name) == (c::SOL_IPV6, c::IPV6_TRANSPARENT);
         if transparent && !cred.capable(CAP_NET_ADMIN) && !cred.capable(CAP_NET_RAW) {
             return Err(Errno::EPERM);
+        }
+        match (level, name) {
+            // There are no IP options to be reported.
+            (c::SOL_IP, c::IP_RECVOPTS | c::IP_RETOPTS) => return Ok(()),
+            (c::SOL_IPV6, ctl::IPV6_2292PKTINFO | ctl::IPV6_2292HOPLIMIT)
+                if self.common.family == c::AF_INET6 =>
+            {
+                let bit = 1 << name;
+                if super::msg::first_int(val)? != 0 {
+                    self.rfc2292.fetch_or(bit, Ordering::Relaxed);
+                } else {
+                    self.rfc2292.fetch_and(!bit, Ordering::Relaxed);
+                }
+                return Ok(());
+            }
+            _ => {}
         }
         let (level, name) = (level.cast_signed(), name.cast_signed());
         match &self.proto {

@@ -6,6 +6,7 @@ use crate::socket::SockAddr;
 use crate::socket::msg::RecvMsg;
 use crate::{Errno, Result};
 use net::{RecvMeta, TcpSock};
+use std::sync::atomic::Ordering;
 use uapi::raw::net as c;
 
 /// A packet that has left the stack's queue and has not reached the guest.
@@ -133,7 +134,7 @@ impl InetSock {
             Proto::Raw(s) => s.base().opts(),
             Proto::Tcp(_) => return Shown::Taken(n),
         };
-        ctl::fill(msg, &self.common, &opts, meta);
+        ctl::fill(msg, &self.common, &opts, self.rfc2292.load(Ordering::Relaxed), meta);
         if full > n {
             msg.out_flags |= c::MSG_TRUNC;
         }

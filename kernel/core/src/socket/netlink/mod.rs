@@ -17,6 +17,7 @@ use klib::sync::Mutex;
 use klib::waitqueue::WaitQueue;
 use std::any::Any;
 use std::collections::{HashMap, VecDeque};
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
 use uapi::raw::{net as c, netlink as nl};
 
@@ -376,6 +377,34 @@ impl Socket for NetlinkSock {
     fn as_any(self: Arc<Self>) -> Arc<dyn Any + Send + Sync> {
         self
     }
+}
+
+/// Text of /proc/net/netlink (proc(5)).
+pub fn proc_net_netlink() -> String {
+    let all: Vec<_> = match PORTS.lock().as_ref() {
+        Some(t) => t.values().filter_map(Weak::upgrade).collect(),
+        None => Vec::new(),
+    };
+    let mut out = String::from(
+        "sk               Eth Pid        Groups   Rmem     Wmem     Dump  Locks    Drops    Inode\n",
+    );
+    for s in all {
+        let st = s.state.lock();
+        out.push_str(&format!(
+            "{:016x} {:<3} {:<10} {:08x} {:<8} {:<8} {:<5} {:<8} {:<8} {:<8}\n",
+            0,
+            s.common.protocol,
+            st.port,
+            st.groups & 0xffff_ffff,
+            st.bytes,
+            0,
+            0,
+            2,
+            0,
+            s.common.ino.load(Ordering::Relaxed)
+        ));
+    }
+    out
 }
 
 #[cfg(test)]
