@@ -53,7 +53,9 @@ pub struct NetlinkSock {
 }
 
 /// Sockets that have a port, by protocol and port.
-static PORTS: Mutex<Option<HashMap<(u32, u32), Weak<NetlinkSock>>>> = Mutex::new(None);
+static PORTS: Mutex<Option<PortTable>> = Mutex::new(None);
+
+type PortTable = HashMap<(u32, u32), Weak<NetlinkSock>>;
 
 /// Announces `msg` to the members of a group (from 1) of a protocol.
 pub fn broadcast(protocol: u32, group: u32, msg: &[u8]) {
@@ -123,9 +125,8 @@ impl NetlinkSock {
         if st.port != 0 {
             return if want == 0 || want == st.port { Ok(()) } else { Err(Errno::EINVAL) };
         }
-        let free = |t: &HashMap<(u32, u32), Weak<Self>>, p: u32| {
-            t.get(&(self.common.protocol, p)).is_none_or(|s| s.strong_count() == 0)
-        };
+        let free =
+            |t: &PortTable, p: u32| t.get(&(self.common.protocol, p)).is_none_or(|s| s.strong_count() == 0);
         let port = if want != 0 {
             if !free(table, want) {
                 return Err(Errno::EADDRINUSE);

@@ -33,7 +33,9 @@ impl Name {
 }
 
 /// Abstract names; each type of socket has names of its own.
-static ABSTRACT: Mutex<Option<HashMap<(u32, Vec<u8>), Weak<UnixSock>>>> = Mutex::new(None);
+static ABSTRACT: Mutex<Option<AbstractTable>> = Mutex::new(None);
+
+type AbstractTable = HashMap<(u32, Vec<u8>), Weak<UnixSock>>;
 
 fn claim(key: (u32, Vec<u8>), sock: &Arc<UnixSock>) -> bool {
     let mut table = ABSTRACT.lock();
