@@ -240,6 +240,11 @@ impl File {
         if !self.writable() {
             return Err(Errno::EBADF);
         }
+        if self.inode.is_regular() {
+            let append = self.flags() & c::O_APPEND != 0;
+            let pos = if append { self.ops.size() } else { at.unwrap_or_else(|| self.pos()) };
+            from.truncate(check_fsize(cur, pos, from.remaining())?);
+        }
         let r = self.transfer(cur, at, from, false).await;
         if r == Err(Errno::EPIPE) && self.ops.sigpipe() {
             super::hooks::send_thread(cur, c::SIGPIPE);
@@ -341,6 +346,19 @@ impl File {
         })
         .await
     }
+}
+
+/// RLIMIT_FSIZE: how many of `len` bytes may be written at `pos`; `EFBIG` and SIGXFSZ if none.
+pub fn check_fsize(cur: &Task, pos: u64, len: usize) -> Result<usize> {
+    let (limit, _) = cur.group.rlimit(c::RLIMIT_FSIZE);
+    if limit == u64::MAX || len == 0 {
+        return Ok(len);
+    }
+    if pos >= limit {
+        super::hooks::send_thread(cur, c::SIGXFSZ);
+        return Err(Errno::EFBIG);
+    }
+    Ok(usize::try_from(limit - pos).unwrap_or(usize::MAX).min(len))
 }
 
 /// Open files of all processes (fs.file-nr).

@@ -5,7 +5,7 @@
 
 use crate::fs::file::{File, FileOps};
 use crate::fs::inode::{
-    Answer, Attr, DirEnt, DirSink, Inode, InodeOps, S_IFDIR, S_IFLNK, S_IFREG, SetAttr, Timespec,
+    Answer, Attr, DirEnt, DirSink, Inode, InodeOps, NewInode, S_IFDIR, S_IFLNK, S_IFREG, SetAttr, Timespec,
 };
 use crate::fs::iov::IovIter;
 use crate::fs::super_block::SuperBlock;
@@ -352,6 +352,16 @@ impl InodeOps for TreeDir {
         };
         list(&names, pos, sink);
         Answer::Now(Ok(()))
+    }
+
+    fn create<'a>(
+        &'a self,
+        _dir: &'a Arc<Inode>,
+        _name: &'a [u8],
+        _new: &'a NewInode<'a>,
+    ) -> Answer<'a, Arc<Inode>> {
+        // No such name can be made: Linux says that it is not there.
+        Answer::Now(Err(Errno::ENOENT))
     }
 
     fn cacheable(&self, _name: &[u8]) -> bool {

@@ -166,7 +166,13 @@ pub async fn sys_truncate(cur: &Arc<Task>, name: UserPtr<u8>, size: i64) -> Resu
     }
     perm::inode_permission(&cur.cred(), &inode, MAY_WRITE)?;
     perm::check_writable(&p.mnt, &inode)?;
+    may_grow(cur, size, inode.attr().size)?;
     attr::truncate(&inode, size).await.map(|()| 0)
+}
+
+/// A file may shrink whatever RLIMIT_FSIZE says, but not grow past it.
+fn may_grow(cur: &Task, size: u64, old: u64) -> Result<()> {
+    if size <= old { Ok(()) } else { crate::fs::file::check_fsize(cur, size - 1, 1).map(|_| ()) }
 }
 
 /// ftruncate(2).
@@ -176,6 +182,7 @@ pub async fn sys_ftruncate(cur: &Arc<Task>, fd: Fd, size: i64) -> Result<u64> {
     if !f.writable() || !f.inode.is_regular() {
         return Err(Errno::EINVAL);
     }
+    may_grow(cur, size, f.inode.attr().size)?;
     attr::truncate(&f.inode, size).await.map(|()| 0)
 }
 

@@ -11,7 +11,7 @@ mod sys;
 pub use machine::set_cmdline;
 
 use super::pseudo::{self, Entry, Text, Tree};
-use crate::fs::inode::{Answer, DirSink, Inode, InodeOps, S_IFDIR, S_IFLNK};
+use crate::fs::inode::{Answer, DirSink, Inode, InodeOps, NewInode, S_IFDIR, S_IFLNK};
 use crate::fs::super_block::{FsType, MountArgs, PlainSuper, SuperBlock};
 use crate::task::{Task, pid as pids};
 use crate::{BoxFuture, Errno, Result};
@@ -113,6 +113,16 @@ impl InodeOps for Root {
             }
         }
         Answer::Now(Ok(()))
+    }
+
+    fn create<'a>(
+        &'a self,
+        _dir: &'a Arc<Inode>,
+        _name: &'a [u8],
+        _new: &'a NewInode<'a>,
+    ) -> Answer<'a, Arc<Inode>> {
+        // No such name can be made: Linux says that it is not there.
+        Answer::Now(Err(Errno::ENOENT))
     }
 
     fn cacheable(&self, name: &[u8]) -> bool {
