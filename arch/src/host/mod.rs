@@ -7,6 +7,7 @@
 pub mod clock;
 pub mod eventfd;
 pub mod fd;
+pub mod limits;
 pub mod mmap;
 pub mod random;
 pub mod signal;

@@ -32,6 +32,11 @@ const fn off_arg(n: u32) -> u32 {
     16 + 8 * n
 }
 
+/// The program that lets everything pass, for trying whether filters may be installed.
+pub(super) fn allow_all() -> [Insn; 1] {
+    [Insn { code: RET, jt: 0, jf: 0, k: RET_ALLOW }]
+}
+
 /// Builds programs from rules; all jumps are short because each rule is self-contained.
 #[derive(Default)]
 struct Program(Vec<Insn>);

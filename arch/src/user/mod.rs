@@ -15,6 +15,7 @@ mod frame;
 mod image;
 pub(crate) mod layout;
 mod notif;
+pub mod probe;
 mod process;
 mod stub_host;
 mod thread;

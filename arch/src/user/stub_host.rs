@@ -86,6 +86,15 @@ impl StubHost {
         Ok(Arc::new(host))
     }
 
+    /// Ends the zygote and with it all stubs, and waits until it is gone: before the process image is replaced
+    /// (execve(2) is not the death that they wait for). No stub may be used afterwards.
+    pub fn kill(&self) {
+        // SAFETY: a signal to a child of ours that nobody has waited for; no memory involved.
+        unsafe { libc::kill(self.zygote_pid, libc::SIGKILL) };
+        // SAFETY: waits for that child; the status is not asked for.
+        unsafe { libc::waitpid(self.zygote_pid, std::ptr::null_mut(), 0) };
+    }
+
     /// Cleans the zygote's address space (all that a stub inherits) and installs the signal handlers.
     fn prepare_zygote(&mut self) -> core::result::Result<(), String> {
         // Nothing to do, but when it is done the image runs and its map can be read.

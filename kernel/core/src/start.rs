@@ -22,8 +22,8 @@ pub struct Machine {
     pub disks: Vec<(u32, Arc<dyn BlockDevice>)>,
     /// Network cards, in the order of their units.
     pub nics: Vec<Arc<dyn net::NetDevice>>,
-    /// The console.
-    pub console: Arc<dyn TtyPort>,
+    /// Consoles by number (tty0, ...); the first of the list is the kernel's own and /dev/console.
+    pub consoles: Vec<(u32, Arc<dyn TtyPort>)>,
     /// The initramfs, empty if there is none.
     pub initramfs: &'static [u8],
 }
@@ -41,7 +41,7 @@ pub struct BootParams {
     pub ip: Option<crate::param::IpConfig>,
     /// Arguments of init.
     pub args: Vec<String>,
-    /// Environment of init, besides HOME and TERM.
+    /// Environment of init; empty: HOME and TERM.
     pub env: Vec<String>,
 }
 
@@ -61,13 +61,15 @@ pub fn start(machine: Machine, params: BootParams) {
 }
 
 async fn boot(machine: Machine, params: BootParams) -> Result<(), String> {
+    for (number, port) in &machine.consoles {
+        crate::tty::console::register_console(*number, false, Arc::clone(port));
+    }
     let total = crate::mm::frames::frames().total_pages() * 4;
     log::info!(target: "", "Memory: {total}K/{total}K available");
     for (minor, disk) in &machine.disks {
         crate::fs::devices::register_blk(UBD_MAJOR, *minor, Arc::clone(disk));
     }
     crate::socket::net_init(&machine.nics, params.ip.as_ref())?;
-    crate::tty::console::register_console(0, false, Arc::clone(&machine.console));
     let cur = first_task().await.map_err(|e| format!("cannot make the first process: {e}"))?;
     if !machine.initramfs.is_empty() {
         crate::fs::boot::unpack_initramfs(machine.initramfs).map_err(|e| format!("bad initramfs: {e}"))?;
@@ -100,8 +102,10 @@ async fn first_task() -> Result<Arc<Task>> {
 }
 
 async fn run_init(cur: &Arc<Task>, params: &BootParams) -> Result<(), String> {
-    let mut env: Vec<Vec<u8>> = vec![b"HOME=/".to_vec(), b"TERM=linux".to_vec()];
-    env.extend(params.env.iter().map(|e| e.clone().into_bytes()));
+    let mut env: Vec<Vec<u8>> = params.env.iter().map(|e| e.clone().into_bytes()).collect();
+    if env.is_empty() {
+        env = vec![b"HOME=/".to_vec(), b"TERM=linux".to_vec()];
+    }
     let places: Vec<&str> = match (&params.init, params.root.is_some()) {
         (Some(p), _) => vec![p],
         (None, true) => INIT_PLACES.to_vec(),

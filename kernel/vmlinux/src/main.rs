@@ -1,45 +1,153 @@
-//! The binary: reads the boot line, opens the devices, starts the kernel.
+//! The binary: reads the boot line, looks at the host, opens the devices, starts the kernel, ends as the guest says.
+//!
+//! * `devices`: the drivers' part of the boot line. `host`: what the host lends. `instance`: `~/.uml/<umid>/pid`.
+//! * `logger`: log lines into the kernel's log. `end`: exit statuses, reboot, signals. `help`: the texts.
+//!
+//! The order matters. Mistakes come first, when nothing has been started; then the memory file and the devices; then,
+//! while the process has one thread, the process that makes stubs; then the CPUs.
+#![deny(unsafe_code)]
+
+mod devices;
+mod end;
+mod help;
+mod host;
+mod instance;
+mod logger;
+
+use arch::mm::PhysMem;
+use arch::user::StubHost;
+use instance::Instance;
+use kernel::param::{self, Action, At, BootLine};
+use kernel::start::{BootParams, Machine};
+use kernel::task::misc;
+use std::io::Write;
+
+/// The initramfs that `cargo xtask build` has put in; empty without it.
+static BUILT_IN: &[u8] = include_bytes!(env!("KIBBLE_INITRAMFS_PATH"));
+
 fn main() {
-    let args: Vec<String> = std::env::args().skip(1).collect();
-    let val = |k: &str| args.iter().find_map(|a| a.strip_prefix(k).map(str::to_owned));
-    struct L;
-    impl log::Log for L {
-        fn enabled(&self, _: &log::Metadata<'_>) -> bool { true }
-        fn log(&self, r: &log::Record<'_>) { eprintln!("[{}] {}", r.target(), r.args()); }
-        fn flush(&self) {}
+    let args = arguments();
+    let (line, mut mistakes) = param::parse(&args);
+    let text = match line.action {
+        Action::Boot => None,
+        Action::Help => Some(help::help()),
+        Action::Version => Some(help::version()),
+        Action::ShowConfig => Some(help::config()),
+    };
+    if let Some(text) = text {
+        // A reader that has seen enough (head) is no error.
+        let _ = std::io::stdout().write_all(text.as_bytes());
+        return;
     }
-    log::set_logger(Box::leak(Box::new(L))).ok();
-    log::set_max_level(match val("log=").as_deref() { Some("debug") => log::LevelFilter::Debug, Some("trace") => log::LevelFilter::Trace, _ => log::LevelFilter::Info });
-    let mem: usize = val("mem=").and_then(|m| m.trim_end_matches('M').parse().ok()).unwrap_or(256);
-    let memory = arch::mm::PhysMem::new(mem << 20).unwrap();
-    let stubs = arch::user::StubHost::start(&memory).unwrap_or_else(|e| { eprintln!("vmlinux: {e}"); std::process::exit(1) });
-    if args.iter().any(|a| a == "strace") { kernel::syscall::strace::enable(); }
-    let initrd: &'static [u8] = val("initrd=").map_or(&[], |f| Box::leak(std::fs::read(f).unwrap().into_boxed_slice()));
-    let ncpus = val("ncpus=").and_then(|n| n.parse().ok()).unwrap_or(1);
-    let init = val("init=");
-    let ip = kernel::param::parse(&args.iter().filter(|a| a.starts_with("ip=")).collect::<Vec<_>>()).0.ip;
-    let nics: Vec<std::sync::Arc<dyn net::NetDevice>> = args.iter().filter(|a| a.starts_with("vec")).map(|a| {
-        let nic = drivers::vector::VectorConfig::parse(a).and_then(|c| drivers::vector::Vector::new(&c));
-        nic.unwrap_or_else(|e| { eprintln!("{e}"); std::process::exit(1) }) as _
-    }).collect();
-    let root = val("root=");
-    let ubds: Vec<String> = ["ubd0=", "ubd1="].iter().filter_map(|k| val(k)).collect();
-    let pass: Vec<String> = args.iter().skip_while(|a| *a != "--").skip(1).cloned().collect();
-    kernel::power::set_hook(|ev, code| {
-        match ev { kernel::power::PowerEvent::Panic(_) => executor::shutdown(134), _ => executor::shutdown(code) }
+    let parsed = devices::parse(&line, &mut mistakes);
+    if let Some(first) = mistakes.first() {
+        fail(first);
+    }
+    boot(line, &parsed)
+}
+
+/// The arguments as text; the line that cannot be read is a mistake like others.
+fn arguments() -> Vec<String> {
+    let read = |(pos, arg): (usize, std::ffi::OsString)| {
+        arg.into_string().unwrap_or_else(|arg| {
+            let at = At { pos, text: arg.to_string_lossy().into_owned() };
+            fail(at.error("not UTF-8; expected text in UTF-8"))
+        })
+    };
+    std::env::args_os().skip(1).enumerate().map(read).collect()
+}
+
+/// One line on stderr, exit status 1.
+fn fail(what: impl std::fmt::Display) -> ! {
+    eprintln!("vmlinux: {what}");
+    std::process::exit(1)
+}
+
+fn boot(line: BootLine, parsed: &devices::Parsed) -> ! {
+    end::hold_signals();
+    logger::install(&line);
+    let host = host::probe(line.ncpus).unwrap_or_else(|e| fail(e));
+    let instance = Instance::create(&line).unwrap_or_else(|e| fail(e));
+    say_hello(&line, &host, &instance);
+    let fail = |what: &dyn std::fmt::Display| -> ! {
+        instance.remove();
+        fail(what)
+    };
+    let memory = usize::try_from(line.mem).ok().and_then(|m| PhysMem::new(m).ok());
+    let memory = memory.unwrap_or_else(|| {
+        let mib = line.mem >> 20;
+        fail(&format!("mem={mib}M: the host does not lend so much (memfd_create, mmap); expected less"))
     });
-    let code = executor::start(executor::Config { ncpus, pin: true }, move || {
-        let spec = drivers::console::Spec::parse("fd:0,fd:1").unwrap();
-        let console = drivers::console::open(spec).unwrap().unwrap().start();
-        let mut disks: Vec<(u32, std::sync::Arc<dyn device::block::BlockDevice>)> = Vec::new();
-        for (i, p) in ubds.iter().enumerate() {
-            let cfg = drivers::ubd::UbdConfig { unit: i as u8, path: p.into(), backing: None, read_only: true, sync: false, shared: true, data: false, no_trim: false, serial: None };
-            disks.push((i as u32 * 16, drivers::ubd::Ubd::open(&cfg, Some(memory.clone())).unwrap()));
-        }
-        kernel::start::start(
-            kernel::start::Machine { memory, stubs, disks, nics, console, initramfs: initrd },
-            kernel::start::BootParams { root, init, ip, args: pass, ..Default::default() },
-        );
+    let devices = devices::open(&line, parsed, &memory).unwrap_or_else(|e| fail(&e));
+    let stubs = StubHost::start(&memory).unwrap_or_else(|e| fail(&e));
+    kernel_settings(&line, &instance);
+    end::install(line.noreboot);
+    let cleaner = instance.clone();
+    executor::crash::at_exit(move || cleaner.remove());
+    let config = executor::Config { ncpus: host.ncpus, pin: true };
+    let kept = stubs.clone();
+    let status = executor::start(config, move || {
+        let machine = Machine {
+            memory,
+            stubs,
+            disks: devices.disks,
+            nics: devices.nics,
+            consoles: devices.consoles.into_iter().map(|(n, port)| (n, port.start())).collect(),
+            initramfs: match devices.initrd {
+                Some(bytes) => Vec::leak(bytes),
+                None if line.root.is_some() => &[],
+                None => BUILT_IN,
+            },
+        };
+        kernel::start::start(machine, params(&line));
     });
-    std::process::exit(code);
+    end::finish(status, &kept, || instance.remove())
+}
+
+/// The first lines of the log.
+fn say_hello(line: &BootLine, host: &host::Host, instance: &Instance) {
+    log::info!(target: "", "Linux version {} (Kibble {}) {}", misc::RELEASE, env!("CARGO_PKG_VERSION"), misc::VERSION);
+    log::info!(target: "", "Kernel command line: {}", line.cmdline);
+    for note in &line.notes {
+        log::log!(target: "", note.level, "{}", note.text);
+    }
+    if !line.root_ro && line.root.is_some() {
+        log::warn!(target: "", "rw: writing ext4 is not yet supported, the root file system is mounted read-only");
+    }
+    if let Some(unknown) = &line.unknown {
+        log::info!(target: "", "{unknown}");
+    }
+    log::info!(target: "", "{}", host.summary);
+    for warning in &instance.warnings {
+        log::warn!(target: "", "{warning}");
+    }
+    if let Some(dir) = &instance.dir {
+        log::info!(target: "", "Instance {} in {}", instance.umid, dir.display());
+    }
+}
+
+/// What the kernel keeps in places of its own.
+fn kernel_settings(line: &BootLine, instance: &Instance) {
+    kernel::fs::impls::procfs::set_cmdline(&line.cmdline);
+    if line.strace {
+        kernel::syscall::strace::enable();
+    }
+    let from_ip = line.ip.as_ref().and_then(|ip| ip.hostname.as_deref());
+    // As the instance is called, so the guest, until its init knows better.
+    let name = line.hostname.as_deref().or(from_ip).or(line.umid.as_ref().map(|_| instance.umid.as_str()));
+    if let Some(name) = name {
+        misc::set_hostname(name.as_bytes());
+    }
+}
+
+fn params(line: &BootLine) -> BootParams {
+    BootParams {
+        root: line.root.map(|r| r.to_string()),
+        read_write: !line.root_ro,
+        // An initramfs has rdinit=; with nothing but an initramfs whoever says init= means that one.
+        init: line.rdinit.clone().filter(|_| line.root.is_none()).or_else(|| line.init.clone()),
+        ip: line.ip.clone(),
+        args: line.init_args.clone(),
+        env: line.init_env.clone(),
+    }
 }

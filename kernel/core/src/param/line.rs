@@ -101,6 +101,8 @@ pub(super) struct State {
     pub once: Vec<(String, At)>,
     /// `root=`.
     pub root: Option<(At, Root)>,
+    /// What sets the level of the console, the last of them.
+    pub loglevel: Option<u32>,
     /// `ubd=sync`.
     pub all_sync: bool,
     words: Vec<String>,
@@ -185,6 +187,8 @@ impl State {
                 "Unknown kernel command line parameters \"{list}\", will be passed to user space."
             ));
         }
+        // Whoever asks for a subsystem's debug lines wants to see them.
+        line.loglevel = self.loglevel.unwrap_or(if line.log.is_some() { 8 } else { 7 });
         line.init_args = self.words;
         line.init_args.extend(after.iter().map(|&a| a.to_string()));
         line.disks.sort_by_key(|d| d.unit);

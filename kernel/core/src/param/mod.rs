@@ -135,8 +135,8 @@ pub struct BootLine {
     pub rootflags: Option<String>,
     /// `init=`; `None`: the usual four paths.
     pub init: Option<String>,
-    /// `rdinit=`: the program of an initramfs.
-    pub rdinit: String,
+    /// `rdinit=`: the program of an initramfs; `None`: /init.
+    pub rdinit: Option<String>,
     /// `con=`: for consoles that have no `con<N>=`.
     pub con_default: Option<DeviceText>,
     /// `con<N>=`.
@@ -151,7 +151,8 @@ pub struct BootLine {
     pub vecs: BTreeMap<u32, DeviceText>,
     /// `ncpus=`; `None`: as many as the host lends, at most [`NCPUS_MAX`].
     pub ncpus: Option<usize>,
-    /// Lines of a level below this reach the console (`loglevel=`, `quiet`, `debug`, `ignore_loglevel`); 7 by default.
+    /// Lines of a level below this reach the console (`loglevel=`, `quiet`, `debug`, `ignore_loglevel`); 7 by
+    /// default, 8 with `log=`.
     pub loglevel: u32,
     /// `quiet` was given.
     pub quiet: bool,
@@ -194,7 +195,7 @@ impl Default for BootLine {
             rootfstype: None,
             rootflags: None,
             init: None,
-            rdinit: "/init".into(),
+            rdinit: None,
             con_default: None,
             cons: BTreeMap::new(),
             ssl_default: None,
@@ -218,6 +219,11 @@ impl Default for BootLine {
             cmdline: String::new(),
         }
     }
+}
+
+/// Names of all options but those of units (`ubd0=`, `con0=`, `vec0:`), with `=` if they take a value.
+pub fn option_names() -> impl Iterator<Item = &'static str> {
+    options::names()
 }
 
 /// Parses the arguments of the process (without argv\[0\]). Mistakes are in the order of the line; with any of them the

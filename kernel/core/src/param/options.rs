@@ -75,6 +75,11 @@ const WORDS: &[&str] = &[
     "--showconfig",
 ];
 
+/// All of them.
+pub(super) fn names() -> impl Iterator<Item = &'static str> {
+    VALUES.iter().chain(WORDS).copied()
+}
+
 /// Names are the same with `-` and `_`, as in Linux.
 fn normal(name: &str) -> String {
     name.replace('-', "_")
@@ -84,7 +89,7 @@ fn normal(name: &str) -> String {
 pub(super) fn known(arg: &str) -> bool {
     let name = normal(arg.split('=').next().unwrap_or(arg));
     let ours = |k: &&str| normal(k.trim_end_matches('=')) == name;
-    VALUES.iter().chain(WORDS).any(ours) || device(arg).is_some()
+    names().any(|k| ours(&k)) || device(arg).is_some()
 }
 
 /// The option that an unknown name is probably meant to be.
@@ -285,7 +290,7 @@ fn with_value(st: &mut State, at: &At, name: &str, value: &str) -> Result<Verdic
         "rootfstype" => st.line.rootfstype = Some(file_systems(value)?),
         "rootflags" => st.line.rootflags = Some(value.into()),
         "init" => st.line.init = Some(text("a program of the guest, as in init=/bin/sh")?),
-        "rdinit" => st.line.rdinit = text("a program of the initramfs, as in rdinit=/init")?,
+        "rdinit" => st.line.rdinit = Some(text("a program of the initramfs, as in rdinit=/init")?),
         "initrd" => st.line.initrd = Some((at.clone(), text("a host file, as in initrd=rootfs.cpio")?)),
         "hostname" => st.line.hostname = Some(hostname(value)?),
         "ip" => st.line.ip = ip::parse(value)?,
@@ -302,9 +307,8 @@ fn with_value(st: &mut State, at: &At, name: &str, value: &str) -> Result<Verdic
             );
         }
         "loglevel" => {
-            let level = number::c_int(value).and_then(|n| u32::try_from(n).ok());
-            st.line.loglevel =
-                level.filter(|n| *n <= 15).ok_or("not a level; expected 0 to 8, as in loglevel=7")?;
+            let level = number::c_int(value).and_then(|n| u32::try_from(n).ok()).filter(|n| *n <= 15);
+            st.loglevel = Some(level.ok_or("not a level; expected 0 to 8, as in loglevel=7")?);
         }
         "panic" => {
             st.line.panic = number::c_int(value).ok_or("not a number; expected seconds, as in panic=-1")?
@@ -341,10 +345,10 @@ fn word(st: &mut State, at: &At, name: &str) -> Result<Verdict, String> {
         "rw" => st.line.root_ro = false,
         "quiet" => {
             st.line.quiet = true;
-            st.line.loglevel = 4;
+            st.loglevel = Some(4);
         }
-        "debug" => st.line.loglevel = 10,
-        "ignore_loglevel" => st.line.loglevel = 15,
+        "debug" => st.loglevel = Some(10),
+        "ignore_loglevel" => st.loglevel = Some(15),
         "noreboot" => st.line.noreboot = true,
         "strace" => st.line.strace = true,
         "rootwait" => nothing_to_do(st, at, "disks are there at once"),

@@ -357,7 +357,7 @@ fn known_to_linux() {
     assert!(b.unknown.is_none(), "{:?}", b.unknown);
     assert_eq!(b.notes.iter().filter(|n| n.level == log::Level::Info).count(), 10);
     assert!(b.noreboot && !b.root_ro && b.quiet);
-    assert_eq!((b.panic, b.loglevel, b.rdinit.as_str()), (-1, 15, "/x"));
+    assert_eq!((b.panic, b.loglevel, b.rdinit.as_deref()), (-1, 15, Some("/x")));
     assert!(b.init_args.is_empty());
 }
 
