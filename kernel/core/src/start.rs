@@ -118,7 +118,9 @@ async fn run_init(cur: &Arc<Task>, params: &BootParams) -> Result<(), String> {
         match exec::exec(cur, c::AT_FDCWD, path.as_bytes(), 0, argv, env.clone()).await {
             Ok(e) => {
                 log::info!(target: "", "Run {path} as init process");
-                run::start(Arc::clone(cur), e.thread, e.regs, Vec::new(), executor::this_cpu());
+                // The task has had no host thread, so it was given one.
+                let thread = e.thread.ok_or("the first process has no host thread")?;
+                run::start(Arc::clone(cur), thread, e.regs, Vec::new(), executor::this_cpu());
                 return Ok(());
             }
             Err(e) => last = e,

@@ -49,6 +49,9 @@ pub enum BadFault {
 /// Most runs that a sequential walk gets at one fault (1 MiB).
 const MAX_WINDOW: u32 = 16;
 
+/// Around a fault in a file this much is mapped if it is cached.
+const FILE_WINDOW: u64 = 4 * RUN_SIZE as u64;
+
 enum Step {
     Done(Ticket),
     /// Pages of a file are missing.
@@ -129,14 +132,23 @@ impl MmInner {
         if pos >= cache.size().next_multiple_of(PAGE_SIZE as u64) {
             return Err(BadFault::PastEnd);
         }
-        if !insert_file_pages(&mut self.pt, vma, &cache, start, end, page)? {
+        // What lies around it and is cached comes along: a fault costs more than many entries.
+        let low = (addr / FILE_WINDOW * FILE_WINDOW).max(vma.start);
+        let high = (addr / FILE_WINDOW * FILE_WINDOW + FILE_WINDOW).min(vma.end);
+        if !insert_file_pages(&mut self.pt, vma, &cache, low, high, page)? {
             let len = (end - page) as usize;
             return Ok(Step::Fill { cache, pos, len });
         }
         if write && vma.private() {
             copy_on_write(&mut self.pt, vma, tlb, start, end, page)?;
         }
-        Ok(Step::Done(if map { map_range(&mut self.pt, vma, tlb, start, end, true) } else { tlb.now() }))
+        if map {
+            // Only the run of the fault is populated: the host's own fault-around is good for the rest.
+            map_range(&mut self.pt, vma, tlb, low, start, false);
+            map_range(&mut self.pt, vma, tlb, start, end, true);
+            map_range(&mut self.pt, vma, tlb, end, high, false);
+        }
+        Ok(Step::Done(tlb.now()))
     }
 
     /// Fresh zeroed frames for the rest of a run, or for several runs when faults walk upwards.

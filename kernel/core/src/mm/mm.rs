@@ -4,12 +4,13 @@ use super::frames::frames;
 use super::pte::PageTable;
 use super::space::Space;
 use super::vma::VmaTree;
-use arch::user::GUEST_END;
+use arch::mm::MapOp;
+use arch::user::{GUEST_END, GUEST_START};
 use executor::irq::{POLLIN, poll_fd};
 use parking_lot::{Mutex, RwLock};
 use std::os::fd::AsRawFd;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 /// Top of the area in which mmap(2) places things, growing down; the stack lies above.
 pub const MMAP_TOP: u64 = GUEST_END - (1 << 30);
@@ -21,6 +22,8 @@ pub struct Mm {
     pub(super) inner: RwLock<MmInner>,
     /// The host process.
     pub space: Arc<Space>,
+    /// The host process ends with this address space. False while another address space of an exec owns it.
+    owner: AtomicBool,
     /// Where the program's parts lie, for /proc and the loader.
     pub layout: Mutex<Layout>,
 }
@@ -63,8 +66,27 @@ impl Mm {
             id: NEXT_ID.fetch_add(1, Ordering::Relaxed),
             inner: RwLock::default(),
             space,
+            owner: AtomicBool::new(true),
             layout: Mutex::default(),
         })
+    }
+
+    /// An empty address space for an exec in the host process of `old`, which keeps it until [`Mm::take_over`]. Until
+    /// then nothing of the new one may be mapped in the stub.
+    pub fn new_beside(old: &Self) -> Arc<Self> {
+        let new = Self::new(Arc::clone(&old.space));
+        new.owner.store(false, Ordering::Release);
+        new
+    }
+
+    /// Gives the host process of `old` to `self`: everything of the old address space is unmapped there when this
+    /// returns, so that its frames can be freed.
+    pub async fn take_over(&self, old: &Self) {
+        let ticket = self.space.tlb.push(MapOp::Unmap { va: GUEST_START, len: GUEST_END - GUEST_START });
+        // A dead stub maps nothing; its thread notices.
+        self.space.tlb.flush(ticket).await.ok();
+        old.owner.store(false, Ordering::Release);
+        self.owner.store(true, Ordering::Release);
     }
 
     /// Pages in memory.
@@ -88,9 +110,13 @@ impl Drop for Mm {
     /// Ends the host process; its frames are free when the host says that it is gone, for until then its threads may
     /// still write to them.
     fn drop(&mut self) {
+        let inner = self.inner.get_mut();
+        if !*self.owner.get_mut() {
+            inner.pt.for_each(0, GUEST_END, |_, p| frames().put(p.pfn()));
+            return;
+        }
         let mut held = self.space.tlb.kill();
         self.space.kill();
-        let inner = self.inner.get_mut();
         inner.pt.for_each(0, GUEST_END, |_, p| held.push(p.pfn()));
         let space = Arc::clone(&self.space);
         executor::spawn(async move {

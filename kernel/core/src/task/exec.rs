@@ -9,7 +9,7 @@ use crate::fs::file::File;
 use crate::fs::mount::ms;
 use crate::loader::{self, Program};
 use crate::mm::Mm;
-use crate::mm::space::{self, Space};
+use crate::mm::space;
 use crate::syscall::SyscallArgs;
 use crate::task::Cred;
 use crate::task::cred::CAP_FULL;
@@ -22,10 +22,9 @@ use uapi::raw::general as c;
 
 /// What a successful exec leaves to the run loop.
 pub struct Exec {
-    /// The new host process.
-    pub space: Arc<Space>,
-    /// Its thread, to be started with [`regs`](Self::regs).
-    pub thread: UserThread,
+    /// The thread of a fresh host process, to be started with [`regs`](Self::regs); `None`: the program runs on in
+    /// the host process and thread that the task has.
+    pub thread: Option<UserThread>,
     /// First registers.
     pub regs: UserRegs,
     /// The address space that the task has left.
@@ -94,8 +93,18 @@ pub async fn exec(
     let file = crate::fs::open::open_exec(cur, dirfd, name, flags).await?;
     let found = loader::script::resolve(cur, file, name.to_vec(), argv).await?;
     let cred = exec_cred(&cur.cred(), &found.file);
-    let ready = space::take().await?;
-    let mm = Mm::new(Arc::clone(&ready.space));
+    // Alone in its address space (no threads, no vfork parent), a task keeps its host process: emptying it is much
+    // cheaper than making one. Two owners: the task and this variable.
+    let old = cur.mm();
+    let alone = Arc::strong_count(&old) == 2
+        && cur.group.nr_threads() == 1
+        && cur.host_pid.load(Ordering::SeqCst) != 0;
+    let (mm, thread) = if alone {
+        (Mm::new_beside(&old), None)
+    } else {
+        let ready = space::take().await?;
+        (Mm::new(ready.space), Some(ready.thread))
+    };
     let program = Program { file: Arc::clone(&found.file), name: found.name.clone(), argv: found.argv, envp };
     let regs = loader::load(cur, &mm, &program, &cred).await?;
     // The point of no return: from here on errors end the process.
@@ -104,6 +113,10 @@ pub async fn exec(
         Errno::EAGAIN
     })?;
     mm_release(cur).await;
+    if thread.is_none() {
+        mm.take_over(&old).await;
+    }
+    drop(old);
     let old = cur.replace_mm(Some(mm));
     let comm = found.name.rsplit(|&b| b == b'/').next().unwrap_or_default().to_vec();
     if cred.uid != cred.euid || cred.gid != cred.egid {
@@ -111,7 +124,7 @@ pub async fn exec(
     }
     cur.set_cred(cred);
     exec_reset(cur, &comm);
-    Ok(Exec { space: ready.space, thread: ready.thread, regs, old })
+    Ok(Exec { thread, regs, old })
 }
 
 /// Credentials after exec (capabilities(7)): set-user-ID and set-group-ID bits count unless the mount or

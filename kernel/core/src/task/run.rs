@@ -243,16 +243,15 @@ impl Thread {
     async fn exec(&mut self, call: &SyscallArgs, regs: UserRegs) -> Result<Next> {
         let task = Arc::clone(&self.task);
         match crate::syscall::strace::traced_exec(&task, call, exec::exec_call(&task, call)).await {
-            Ok(Exec { space, thread, regs, old }) => {
-                let before = std::mem::replace(&mut self.user, thread);
-                if let Some(old) = old {
+            Ok(Exec { thread, regs, old }) => {
+                if let Some(thread) = thread {
+                    let before = std::mem::replace(&mut self.user, thread);
                     // The old address space lives on in a vfork parent: its host thread serves again there.
-                    if Arc::strong_count(&old) > 1 {
+                    if let Some(old) = old.filter(|o| Arc::strong_count(o) > 1) {
                         old.space.park(before);
                     }
+                    sched::bind(&task, &self.user);
                 }
-                drop(space);
-                sched::bind(&task, &self.user);
                 let (mut regs, mut fpu) = (regs, Vec::new());
                 loop {
                     if task.sig_pending.load(Ordering::SeqCst)
