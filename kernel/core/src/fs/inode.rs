@@ -207,7 +207,7 @@ pub trait InodeOps: Any + Send + Sync {
         _name: &'a [u8],
         _victim: &'a Arc<Inode>,
     ) -> Answer<'a, ()> {
-        Answer::Now(Err(Errno::EROFS))
+        Answer::Now(Err(Errno::EPERM))
     }
 
     /// Renames; `flags` are RENAME_NOREPLACE and RENAME_EXCHANGE. Both directories are of this file system.
@@ -217,7 +217,7 @@ pub trait InodeOps: Any + Send + Sync {
         _to: (&'a Arc<Inode>, &'a [u8]),
         _flags: u32,
     ) -> Answer<'a, ()> {
-        Answer::Now(Err(Errno::EROFS))
+        Answer::Now(Err(Errno::EPERM))
     }
 
     /// Lists a directory from `pos` (2 is the first; the VFS gives `.` and `..`).
