@@ -42,11 +42,11 @@ pub fn set_exitcode(code: i32) {
 /// Ends the machine with the text that Linux logs. Returns, since the executors stop a moment later.
 pub fn end(event: PowerEvent) {
     match &event {
-        PowerEvent::Halt => log::error!(target: "reboot", "reboot: System halted"),
-        PowerEvent::PowerOff => log::error!(target: "reboot", "reboot: Power down"),
-        PowerEvent::Restart => log::error!(target: "reboot", "reboot: Restarting system"),
+        PowerEvent::Halt => log::error!(target: "reboot", "System halted"),
+        PowerEvent::PowerOff => log::error!(target: "reboot", "Power down"),
+        PowerEvent::Restart => log::error!(target: "reboot", "Restarting system"),
         PowerEvent::Panic(text) => {
-            log::error!(target: "panic", "Kernel panic - not syncing: {text}");
+            log::error!(target: "", "Kernel panic - not syncing: {text}");
         }
     }
     let hook = *HOOK.read();
