@@ -279,6 +279,9 @@ pub fn report(series: &[Series], plan: &Plan) -> String {
             metrics.push((m, u));
         }
     }
+    // What a bar asks about comes first, in the order of the bars.
+    let place = |m: &str| bars::BARS.iter().position(|b| bars::of(m).is_some_and(|x| std::ptr::eq(x, b)));
+    metrics.sort_by_key(|m| (place(m.0).unwrap_or(usize::MAX), m.0.clone()));
     let mut t = Table::new(
         ["Operation".to_owned(), "unit".to_owned()].into_iter().chain(series.iter().map(|s| s.name.clone())),
     );

@@ -57,37 +57,12 @@ impl Series {
     }
 }
 
-/// Answers single bytes on TCP port 5202 for as long as it lives.
-const RR_SERVER: &str = "import socket,threading
-def serve(c):
-    c.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    while True:
-        b = c.recv(64)
-        if not b: break
-        c.sendall(b)
-s = socket.socket(); s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-s.bind(('', 5202)); s.listen(8)
-while True: threading.Thread(target=serve, args=(s.accept()[0],), daemon=True).start()
-";
-
-/// The other end: prints the median of the time of one exchange.
-const RR_CLIENT: &str = "import socket,sys,time
-c = socket.create_connection((sys.argv[1], 5202), 5)
-c.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-end = time.perf_counter() + 2; t = time.perf_counter(); v = []
-while t < end:
-    c.sendall(b'x'); c.recv(64)
-    n = time.perf_counter(); v.append(n - t); t = n
-v.sort(); print('rr_median_us %.1f' % (v[len(v)//2] * 1e6), len(v))
-";
-
 /// The script that every system runs. Marks on the console tell the host when to read the CPU counters.
 fn script(seconds: u32) -> String {
     format!(
         "i=0; until ping -c 1 -W 1 $PEER >/dev/null 2>&1; do i=$((i+1)); [ $i -ge 20 ] && echo '@@FAIL no peer' && exit 1; done\n\
          ping -c 100 -i 0.01 $PEER >/tmp/ping 2>&1; cat /tmp/ping\n\
-         cat >/tmp/rr.py <<'PY'\n{RR_CLIENT}PY\n\
-         python3 /tmp/rr.py $PEER\n\
+         nettool rr $PEER 5202 2\n\
          echo '@@BEGIN tx'; iperf3 -c $PEER -t {seconds} -i 0 -f k; echo '@@END tx'\n\
          sleep 0.3\n\
          echo '@@BEGIN rx'; iperf3 -c $PEER -R -t {seconds} -i 0 -f k; echo '@@END rx'\n\
@@ -101,9 +76,10 @@ struct Servers(Vec<std::process::Child>);
 impl Servers {
     fn start(meter: &Meter) -> Result<Self> {
         let mut all = Vec::new();
-        for words in [vec!["iperf3", "-s"], vec!["python3", "-c", RR_SERVER]] {
+        let nettool = crate::paths::guest_bin("nettool").display().to_string();
+        for words in [vec!["iperf3", "-s"], vec![nettool.as_str(), "rr-server", "5202"]] {
             let words: Vec<String> =
-                meter.prefix().into_iter().chain(words.iter().map(|w| w.to_string())).collect();
+                meter.prefix().into_iter().chain(words.iter().map(|w| (*w).to_owned())).collect();
             let mut cmd = crate::sh::Cmd::new(words).into_inner();
             cmd.env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin");
             cmd.stdin(std::process::Stdio::null()).stdout(std::process::Stdio::null());
@@ -223,9 +199,8 @@ fn one(system: &mut dyn System, plan: &Plan, meter: &Meter) -> Result<Sample> {
     if let Some(s) = stat(pings) {
         sample.insert("ping", s.median);
     }
-    let rr = transcript
-        .lines()
-        .find_map(|l| l.trim().strip_prefix("rr_median_us ")?.split(' ').next()?.parse().ok());
+    let rr =
+        transcript.lines().find_map(|l| l.trim().strip_prefix("rr_p50 ")?.split(' ').next()?.parse().ok());
     if let Some(rr) = rr {
         sample.insert("rr", rr);
     }
