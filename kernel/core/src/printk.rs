@@ -141,7 +141,7 @@ pub fn replay() -> String {
 /// All lines as dmesg prints them, for panics and mconsole.
 pub fn dump() -> String {
     let l = LOG.lock();
-    l.lines.iter().map(|x| classic(x)).collect()
+    l.lines.iter().map(classic).collect()
 }
 
 fn classic(l: &Line) -> String {

@@ -117,7 +117,10 @@ impl Mount {
     }
 }
 
-static TABLE: RwLock<Option<HashMap<(u64, u64), Arc<Mount>>>> = RwLock::new(None);
+/// Mounts by the place they are on: (mount, dentry).
+type Table = HashMap<(u64, u64), Arc<Mount>>;
+
+static TABLE: RwLock<Option<Table>> = RwLock::new(None);
 
 /// What is mounted directly on this place.
 pub fn mounted_on(at: &Path) -> Option<Arc<Mount>> {

@@ -58,13 +58,16 @@ impl TimerFd {
         if now < s.next_ns {
             return;
         }
-        if s.interval_ns == 0 {
-            s.ticks = s.ticks.saturating_add(1);
-            s.next_ns = 0;
-        } else {
-            let n = (now - s.next_ns) / s.interval_ns + 1;
-            s.ticks = s.ticks.saturating_add(n);
-            s.next_ns = s.next_ns.saturating_add(n.saturating_mul(s.interval_ns));
+        match (now - s.next_ns).checked_div(s.interval_ns) {
+            None => {
+                s.ticks = s.ticks.saturating_add(1);
+                s.next_ns = 0;
+            }
+            Some(whole) => {
+                let n = whole + 1;
+                s.ticks = s.ticks.saturating_add(n);
+                s.next_ns = s.next_ns.saturating_add(n.saturating_mul(s.interval_ns));
+            }
         }
         self.arm(s);
     }

@@ -22,6 +22,7 @@ pub struct Effects {
 }
 
 /// State of one terminal's line discipline.
+#[derive(Default)]
 pub struct Ldisc {
     /// The settings.
     pub termios: Termios,
@@ -38,22 +39,6 @@ pub struct Ldisc {
     literal_next: bool,
     /// ^S was typed: output stops.
     pub stopped: bool,
-}
-
-impl Default for Ldisc {
-    fn default() -> Self {
-        Self {
-            termios: Termios::default(),
-            line: Vec::new(),
-            lines: VecDeque::new(),
-            raw: VecDeque::new(),
-            queued: 0,
-            column: 0,
-            line_start: 0,
-            literal_next: false,
-            stopped: false,
-        }
-    }
 }
 
 impl Ldisc {

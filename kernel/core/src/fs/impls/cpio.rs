@@ -160,11 +160,12 @@ fn place(root: &Arc<Inode>, e: &Entry<'_>, links: &mut HashMap<(u32, u32, u32), 
         }
         now(dir.ops.unlink(&dir, last, &old))?;
     }
-    if kind == S_IFREG && e.nlink > 1 {
-        if let Some(first) = links.get(&e.ino) {
-            now(dir.ops.link(&dir, last, first))?;
-            return if e.data.is_empty() { Ok(()) } else { fill(first, e.data) };
-        }
+    if kind == S_IFREG
+        && e.nlink > 1
+        && let Some(first) = links.get(&e.ino)
+    {
+        now(dir.ops.link(&dir, last, first))?;
+        return if e.data.is_empty() { Ok(()) } else { fill(first, e.data) };
     }
     let target: &[u8] = if kind == S_IFLNK { e.data } else { &[] };
     if target.len() >= 4096 {

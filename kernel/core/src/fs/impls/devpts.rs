@@ -17,9 +17,12 @@ const MAGIC: u64 = 0x1cd1;
 /// Group `tty`, and the mode that lets it write: what every distribution mounts with.
 const TTY_GID: u32 = 5;
 
+/// Nodes by number, each with the pair it was made for.
+type Nodes = HashMap<u32, (Weak<pty::Pair>, Arc<Inode>)>;
+
 struct Root {
     /// Nodes in use, so that chown and chmod last as long as the pair.
-    nodes: Mutex<HashMap<u32, (Weak<pty::Pair>, Arc<Inode>)>>,
+    nodes: Mutex<Nodes>,
     ptmx: OnceLock<Arc<Inode>>,
 }
 

@@ -197,9 +197,9 @@ async fn do_select(cur: &Arc<Task>, n: i32, ptr: [UserPtr<u64>; 3], patience: Pa
         (count > 0).then_some(count)
     })
     .await?;
-    for i in 0..3 {
-        if !sets.ptr[i].is_null() {
-            cur.mm().copy_to_user(sets.ptr[i].addr(), pod::bytes_of_slice(&answer[i])).await?;
+    for (ptr, bits) in sets.ptr.iter().zip(&answer) {
+        if !ptr.is_null() {
+            cur.mm().copy_to_user(ptr.addr(), pod::bytes_of_slice(bits)).await?;
         }
     }
     Ok(found.unwrap_or(0))

@@ -64,9 +64,9 @@ pub fn stat(t: &Arc<Task>, thread: bool) -> String {
         crate::time::since_boot_ns(t.start_time) / TICK,
     )
     .ok();
-    write!(
+    writeln!(
         s,
-        " {} {} {} 0 0 {} {} {} {} 0 0 0 {exit_signal} {} {} {} 0 0 0 {} {} {heap} {} {} {} {} {}\n",
+        " {} {} {} 0 0 {} {} {} {} 0 0 0 {exit_signal} {} {} {} 0 0 0 {} {} {heap} {} {} {} {} {}",
         layout.code.0,
         layout.code.1,
         layout.stack,
