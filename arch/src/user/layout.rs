@@ -58,13 +58,17 @@ pub const REPLY_RESUME: i64 = 0;
 /// Reply to a thread's notification: the host thread ends.
 pub const REPLY_EXIT: i64 = 1;
 
-/// The signal that kicks a thread out of guest code.
-pub const SIG_KICK: i32 = 40;
+/// The signal that kicks a thread out of guest code. Not a real-time one: those queue up behind a guest that blocks
+/// them and use up the user's RLIMIT_SIGPENDING, after which kicks of others are lost. SIGURG is ignored by default,
+/// so one that comes too late and meets a stranger with the same number does no harm.
+pub const SIG_KICK: i32 = 23;
 
 /// Offset of an operation list in a command page.
 pub const OPS_OFFSET: u64 = 64;
 /// Bytes of an operation: number, six arguments, address at which a child goes on (or 0).
 pub const OP_LEN: u64 = 64;
+/// Offset in the zygote's command page of its process id, by which a child knows that its parent still lives.
+pub const ZYGOTE_PID_OFFSET: u64 = 32;
 /// Offset in a command page of the list that a child runs.
 pub const CHILD_OPS_OFFSET: u64 = 0x400;
 /// Offset in a command page of structures that operations point to.

@@ -6,18 +6,21 @@ use super::notif::Listener;
 use super::stub_host::StubHost;
 use super::thread::UserThread;
 use crate::host::{fd::HostFd, last_errno};
+use parking_lot::Mutex;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use uapi::{Errno, Result};
 
-/// A stub. Dropping it kills the host process.
+/// A stub. Dropping it kills the host process; its numbers serve others at once, so whoever has run guest code in it
+/// first kills it and waits for its pidfd.
 pub struct StubProcess {
     host: Arc<StubHost>,
     slot: u32,
     state: State,
     /// Threads asked for so far: tells at which number the next listener appears.
     requests: AtomicU32,
+    blocks: Arc<Home>,
 }
 
 enum State {
@@ -64,7 +67,8 @@ impl StubProcess {
         let fork =
             Op { child: host.image.root, ..Op::new(libc::SYS_clone, [libc::SIGCHLD as u64, 0, 0, 0, 0, 0]) };
         let seq = host.zygote_command(&[fork], &child);
-        Ok(Self { host, slot, state: State::Forking { seq }, requests: AtomicU32::new(0) })
+        let blocks = Arc::new(Home { host: Arc::clone(&host), free: Mutex::default() });
+        Ok(Self { host, slot, state: State::Forking { seq }, requests: AtomicU32::new(0), blocks })
     }
 
     /// Goes on with the set-up after a ring of the doorbell. `Ok(Some)` gives the mapper when the stub is ready,
@@ -158,7 +162,7 @@ impl StubProcess {
 
     /// A block for a new thread.
     pub fn take_block(&self) -> Result<Block> {
-        Block::take(&self.host)
+        Block::take(&self.blocks)
     }
 
     /// Ends the host process at once.
@@ -184,15 +188,30 @@ const THREAD_FLAGS: u64 = (libc::CLONE_VM
     | libc::CLONE_THREAD
     | libc::CLONE_SYSVSEM) as u64;
 
-/// A thread block, given back on drop.
-pub struct Block {
+/// The blocks of one stub that no thread uses now. They stay mapped there, writable by its threads, so no other stub
+/// gets them before the process is gone: whoever drops the last owner has waited for that.
+struct Home {
     host: Arc<StubHost>,
+    free: Mutex<Vec<u32>>,
+}
+
+impl Drop for Home {
+    fn drop(&mut self) {
+        std::mem::take(self.free.get_mut()).into_iter().for_each(|i| self.host.blocks.give(i));
+    }
+}
+
+/// A thread block, given back to its stub on drop.
+pub struct Block {
+    home: Arc<Home>,
     pub(super) index: u32,
 }
 
 impl Block {
-    fn take(host: &Arc<StubHost>) -> Result<Self> {
-        Ok(Self { host: Arc::clone(host), index: host.blocks.take()? })
+    fn take(home: &Arc<Home>) -> Result<Self> {
+        let used = home.free.lock().pop();
+        let index = used.map_or_else(|| home.host.blocks.take(), Ok)?;
+        Ok(Self { home: Arc::clone(home), index })
     }
 
     pub(super) fn va(&self) -> u64 {
@@ -206,8 +225,8 @@ impl Block {
 
 impl Drop for Block {
     fn drop(&mut self) {
-        self.host.ctl.discard(self.offset(), BLOCK_LEN);
-        self.host.blocks.give(self.index);
+        self.home.host.ctl.discard(self.offset(), BLOCK_LEN);
+        self.home.free.lock().push(self.index);
     }
 }
 

@@ -2,7 +2,8 @@
 // read-only at STUB_BASE, and shared with hostile threads, so (docs/security.md):
 //   * root, mapper and zygote use registers only: no stack, no writable word that they read back;
 //   * what they do comes from a page that is read-only in the stub and written by the kernel;
-//   * jumping in here gains a guest nothing, since filters belong to threads, not to code.
+//   * jumping in here gains a guest nothing, since filters belong to threads, not to code;
+//   * whoever cannot be confined, or has lost the kernel, ends: all signals are blocked, so hlt ends the process.
 //
 // Registers of the interpreter: r12 command page, r13 next operation, r14 operations left, r15 result page or 0,
 // rbx first error or last result, ebp sequence number of the last command, rsp (there is no stack) where a child of
@@ -109,6 +110,10 @@ kibble_stub_root:
     mov     r14, [r12 + 16]
     xor     r15d, r15d
     RUN_LIST
+    mov     eax, 110                    // getppid: the kernel may have died before PDEATHSIG was set
+    syscall
+    cmp     eax, [r12 + {ZYGOTE_PID_OFFSET}]
+    jne     die
     mov     eax, 11
     mov     rdi, r12
     mov     esi, 4096
@@ -129,6 +134,8 @@ kibble_stub_mapper:
     mov     rdi, {NOTIFY_MAPPER}
     mov     rsi, rbx
     syscall
+    test    rax, rax                    // ENOSYS: the kernel has let go of the listener
+    jnz     die
     lea     r13, [r12 + {OPS_OFFSET}]
     mov     r14, [r12 + 8]
     RUN_LIST
@@ -142,6 +149,8 @@ kibble_stub_thread:
     mov     r14, [r12 + 16]
     mov     r15, [r12 + 24]
     RUN_LIST
+    test    rbx, rbx                    // without its filter it must not see a frame that siblings can write
+    js      die
     RING_DOORBELL
     xor     edi, edi
     xor     r10d, r10d
@@ -162,6 +171,7 @@ notify:
 kibble_stub_notify_ip:
     test    rax, rax
     jz      2f
+    js      3f                          // ENOSYS: the kernel has let go of the listener
     cmp     rax, 1
     je      3f
     wrfsbase rax
@@ -176,6 +186,7 @@ kibble_stub_sigreturn_ip:
     syscall
     .globl kibble_stub_exit_ip
 kibble_stub_exit_ip:
+die:
     hlt
 
     .balign 8

@@ -97,6 +97,7 @@ impl StubHost {
 
     /// Cleans the zygote's address space (all that a stub inherits) and installs the signal handlers.
     fn prepare_zygote(&mut self) -> core::result::Result<(), String> {
+        self.ctl.write_u64(CTL_ZYGOTE + ZYGOTE_PID_OFFSET, self.zygote_pid as u64);
         // Nothing to do, but when it is done the image runs and its map can be read.
         let seq = self.zygote_command(&[Op::new(libc::SYS_getpid, [0; 6])], &[]);
         self.zygote_wait(seq)?;
