@@ -39,7 +39,7 @@ struct Group {
 impl Meter {
     /// Makes a control group if the host lets us.
     pub fn new() -> Self {
-        let name = format!("kibble-xtask-{}", std::process::id());
+        let name = format!("kibble-xtask-{}", crate::ns::unique());
         let mut places =
             vec![(PathBuf::from("/sys/fs/cgroup/unified"), true), ("/sys/fs/cgroup/cpuacct".into(), false)];
         if Path::new("/sys/fs/cgroup/cgroup.procs").exists() {

@@ -52,8 +52,17 @@ pub fn command(args: &[impl AsRef<std::ffi::OsStr>]) -> Result<Cmd> {
     Ok(Cmd::new(["setpriv", "--pdeathsig", "KILL"]).args(words).arg("--").arg(exe).args(args).env(MARK, mark))
 }
 
-/// First steps inside: loopback, and the forwarding of nothing.
+/// A name that no other run uses at the same time; process ids are no help in process namespaces of their own.
+pub fn unique() -> String {
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+    format!("{:x}", now.as_nanos())
+}
+
+/// First steps inside: loopback, and a /dev/shm that vanishes with us and what guests leave there.
 pub fn prepare() -> Result<()> {
+    if !Cmd::line("mount -t tmpfs -o mode=1777 tmpfs /dev/shm").ok() {
+        eprintln!("xtask: no private /dev/shm here; a run that is killed leaves its files there");
+    }
     Cmd::line("ip link set lo up").read().map(drop)
 }
 

@@ -62,7 +62,7 @@ impl Scratch {
     /// A fresh directory.
     pub fn new(name: &str) -> Result<Self> {
         let base = if Path::new("/dev/shm").is_dir() { "/dev/shm" } else { "/tmp" };
-        let dir = PathBuf::from(format!("{base}/kibble-{}-{name}", std::process::id()));
+        let dir = PathBuf::from(format!("{base}/kibble-{}-{name}", crate::ns::unique()));
         let _ = std::fs::remove_dir_all(&dir);
         std::fs::create_dir_all(&dir)?;
         Ok(Self { dir })
