@@ -49,8 +49,8 @@ pub enum BadFault {
 /// Most runs that a sequential walk gets at one fault (1 MiB).
 const MAX_WINDOW: u32 = 16;
 
-/// Around a fault in a file this much is mapped if it is cached.
-const FILE_WINDOW: u64 = 4 * RUN_SIZE as u64;
+/// Around a fault this much is mapped if it is in memory.
+const WINDOW: u64 = 4 * RUN_SIZE as u64;
 
 enum Step {
     Done(Ticket),
@@ -66,6 +66,13 @@ impl Mm {
     /// Mends a fault of guest code at `addr`: afterwards the access can be repeated.
     pub async fn handle_fault(&self, addr: u64, access: Access) -> Result<(), BadFault> {
         self.resolve(addr, access, true).await
+    }
+
+    /// Queues what a fault at `addr` would do, if nothing has to be read for it: the stub learns of it with the next
+    /// change. For pages that a program is sure to touch.
+    pub fn expect(&self, addr: u64, access: Access) {
+        // What cannot be done now is done by the fault.
+        let _ = self.inner.write().fault(&self.space.tlb, addr, access, true);
     }
 
     /// Brings the page at `addr` in for `access`; with `map` also into the stub.
@@ -117,11 +124,10 @@ impl MmInner {
                 let (mem, prot) = (here.pfn().offset(), host_prot(vma, here));
                 tlb.push(MapOp::Map { va: page, len: PAGE_SIZE as u64, mem, prot, populate: true });
             }
-            return Ok(Step::Done(if map {
-                map_range(&mut self.pt, vma, tlb, start, end, true)
-            } else {
-                tlb.now()
-            }));
+            if map {
+                map_window(&mut self.pt, vma, tlb, addr);
+            }
+            return Ok(Step::Done(tlb.now()));
         }
         let anon = matches!(vma.backing, Backing::Anon);
         if anon {
@@ -133,8 +139,7 @@ impl MmInner {
             return Err(BadFault::PastEnd);
         }
         // What lies around it and is cached comes along: a fault costs more than many entries.
-        let low = (addr / FILE_WINDOW * FILE_WINDOW).max(vma.start);
-        let high = (addr / FILE_WINDOW * FILE_WINDOW + FILE_WINDOW).min(vma.end);
+        let (low, high) = window(vma, addr);
         if !insert_file_pages(&mut self.pt, vma, &cache, low, high, page)? {
             let len = (end - page) as usize;
             return Ok(Step::Fill { cache, pos, len });
@@ -143,10 +148,7 @@ impl MmInner {
             copy_on_write(&mut self.pt, vma, tlb, start, end, page)?;
         }
         if map {
-            // Only the run of the fault is populated: the host's own fault-around is good for the rest.
-            map_range(&mut self.pt, vma, tlb, low, start, false);
-            map_range(&mut self.pt, vma, tlb, start, end, true);
-            map_range(&mut self.pt, vma, tlb, end, high, false);
+            map_window(&mut self.pt, vma, tlb, addr);
         }
         Ok(Step::Done(tlb.now()))
     }
@@ -306,6 +308,23 @@ fn copy_on_write(
         }
     }
     Ok(())
+}
+
+/// The part of an area around `addr` that is looked at together.
+fn window(vma: &Vma, addr: u64) -> (u64, u64) {
+    let low = addr / WINDOW * WINDOW;
+    (low.max(vma.start), (low + WINDOW).min(vma.end))
+}
+
+/// Tells the stub of the present pages around `addr`. Only the run of the fault is populated: the host's own
+/// fault-around is good enough for its neighbours.
+fn map_window(pt: &mut PageTable, vma: &Vma, tlb: &Tlb, addr: u64) {
+    let (low, high) = window(vma, addr);
+    let run = RUN_SIZE as u64;
+    let (start, end) = ((addr / run * run).max(low), (addr / run * run + run).min(high));
+    map_range(pt, vma, tlb, low, start, false);
+    map_range(pt, vma, tlb, start, end, true);
+    map_range(pt, vma, tlb, end, high, false);
 }
 
 /// Tells the stub of the present pages of `start..end` that it does not map yet.

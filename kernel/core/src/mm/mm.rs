@@ -71,7 +71,7 @@ impl Mm {
         })
     }
 
-    /// An empty address space for an exec in the host process of `old`, which keeps it until [`Mm::take_over`]. Until
+    /// An empty address space for an exec in the host process of `old`, which keeps it until [`Mm::settle`]. Until
     /// then nothing of the new one may be mapped in the stub.
     pub fn new_beside(old: &Self) -> Arc<Self> {
         let new = Self::new(Arc::clone(&old.space));
@@ -79,12 +79,17 @@ impl Mm {
         new
     }
 
-    /// Gives the host process of `old` to `self`: everything of the old address space is unmapped there when this
-    /// returns, so that its frames can be freed.
-    pub async fn take_over(&self, old: &Self) {
-        let ticket = self.space.tlb.push(MapOp::Unmap { va: GUEST_START, len: GUEST_END - GUEST_START });
+    /// Queues the emptying of the host process that `old` has; what is mapped from now on is `self`'s. Follow with
+    /// [`settle`](Self::settle).
+    pub fn take_over(&self, old: &Self) {
+        debug_assert!(Arc::ptr_eq(&self.space, &old.space));
+        self.space.tlb.push(MapOp::Unmap { va: GUEST_START, len: GUEST_END - GUEST_START });
+    }
+
+    /// Ends the take-over: nothing of `old` is mapped in the stub when this returns, so that its frames can be freed.
+    pub async fn settle(&self, old: &Self) {
         // A dead stub maps nothing; its thread notices.
-        self.space.tlb.flush(ticket).await.ok();
+        self.space.tlb.flush(self.space.tlb.now()).await.ok();
         old.owner.store(false, Ordering::Release);
         self.owner.store(true, Ordering::Release);
     }

@@ -4,6 +4,7 @@ use super::copy::{CloneArgs, check_flags, copy_task};
 use super::pidfd::PidFd;
 use super::task::Task;
 use super::{run, sched};
+use crate::mm::fault::Access;
 use crate::mm::space;
 use crate::syscall::SyscallArgs;
 use crate::{Errno, Result};
@@ -110,7 +111,9 @@ async fn do_clone(cur: &Arc<Task>, req: Request, regs: &UserRegs, user: &UserThr
         (mm, thread)
     } else {
         let ready = space::take().await?;
-        (cur.mm().fork(ready.space).await?, ready.thread)
+        let mm = cur.mm().fork(ready.space, regs.rsp).await?;
+        mm.expect(regs.rip, Access::Exec);
+        (mm, ready.thread)
     };
     let mut child_regs = UserRegs { rax: 0, ..*regs };
     if req.stack != 0 {

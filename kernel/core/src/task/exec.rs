@@ -9,6 +9,7 @@ use crate::fs::file::File;
 use crate::fs::mount::ms;
 use crate::loader::{self, Program};
 use crate::mm::Mm;
+use crate::mm::fault::Access;
 use crate::mm::space;
 use crate::syscall::SyscallArgs;
 use crate::task::Cred;
@@ -114,7 +115,15 @@ pub async fn exec(
     })?;
     mm_release(cur).await;
     if thread.is_none() {
-        mm.take_over(&old).await;
+        mm.take_over(&old);
+    }
+    // These go to the stub together with the emptying of it, or with the first fault.
+    let data = mm.layout.lock().data.0;
+    for (addr, access) in [(regs.rip, Access::Exec), (regs.rsp, Access::Write), (data, Access::Write)] {
+        mm.expect(addr, access);
+    }
+    if thread.is_none() {
+        mm.settle(&old).await;
     }
     drop(old);
     let old = cur.replace_mm(Some(mm));

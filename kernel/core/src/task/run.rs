@@ -160,6 +160,7 @@ impl Thread {
     async fn fault(&mut self, f: &FaultInfo) -> Result<Next> {
         let access = Access::from_error_code(f.err);
         self.task.min_flt.fetch_add(1, Ordering::Relaxed);
+        log::trace!(target: "mm::fault", "{} {access:?} {:#x} err {:#x}", self.task.tid(), f.addr, f.err);
         match self.task.mm().handle_fault(f.addr, access).await {
             Ok(()) if !self.task.sig_pending.load(Ordering::SeqCst) && sched::enter_user(&self.task) => {
                 return self.user.resume_unchanged().map(|()| Next::Running);
