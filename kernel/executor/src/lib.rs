@@ -30,5 +30,5 @@ pub mod time;
 
 pub use blocking::spawn_blocking;
 pub use cpu::{Config, shutdown, start};
-pub use machine::{host_cpu, least_loaded, load_add, nr_cpus, this_cpu, try_this_cpu};
+pub use machine::{host_cpu, least_loaded, load_add, load_of, nr_cpus, this_cpu, try_this_cpu};
 pub use task::{migrate_to, spawn, spawn_on, yield_now};

@@ -203,6 +203,11 @@ pub fn least_loaded() -> usize {
     machine.cpus.iter().enumerate().min_by_key(key).map_or(0, |(id, _)| id)
 }
 
+/// The load that [`load_add`] has added to a CPU.
+pub fn load_of(cpu: usize) -> isize {
+    expect_machine().cpu(cpu).load.load(Ordering::Relaxed)
+}
+
 /// Adds to (or with a negative number takes from) the load of a CPU, as [`least_loaded`] sees it.
 pub fn load_add(cpu: usize, delta: isize) {
     expect_machine().cpu(cpu).load.fetch_add(delta, Ordering::Relaxed);

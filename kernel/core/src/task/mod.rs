@@ -8,6 +8,7 @@
 //! writing. Wait queues may be woken under any of them.
 
 pub mod acct;
+pub mod balance;
 pub mod caps;
 pub mod clone;
 pub mod completion;

@@ -70,6 +70,9 @@ impl Thread {
         loop {
             let trap = self.next_trap().await;
             sched::leave_user(&self.task);
+            if self.task.move_to.load(Ordering::Relaxed) != 0 {
+                sched::migrate(&self.task, &self.user).await;
+            }
             let next = match trap {
                 Ok(trap) => self.handle(trap).await,
                 Err(_) => Err(Errno::ESRCH),

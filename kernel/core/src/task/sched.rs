@@ -35,7 +35,9 @@ pub fn enter_user(task: &Task) -> bool {
         task.in_user.store(false, Ordering::SeqCst);
         return false;
     }
-    executor::load_add(task.cpu.load(Ordering::Relaxed) as usize, 1);
+    let cpu = task.cpu.load(Ordering::Relaxed) as usize;
+    executor::load_add(cpu, 1);
+    super::balance::entered(cpu);
     task.acct.enter_user();
     true
 }
@@ -47,6 +49,17 @@ pub fn leave_user(task: &Task) {
         executor::load_add(task.cpu.load(Ordering::Relaxed) as usize, -1);
         task.traps.fetch_add(1, Ordering::Relaxed);
     }
+}
+
+/// Moves the running task and its host thread to the CPU that `balance` or sched_setaffinity(2) chose.
+pub async fn migrate(task: &Task, user: &UserThread) {
+    let to = task.move_to.swap(0, Ordering::SeqCst);
+    if to == 0 || to as usize > executor::nr_cpus() {
+        return;
+    }
+    task.cpu.store(to - 1, Ordering::Relaxed);
+    bind(task, user);
+    executor::migrate_to(to as usize - 1).await;
 }
 
 /// Makes a thread that runs guest code trap, so that it sees its pending signals.
@@ -78,8 +91,7 @@ fn watch(task: &Task) {
     });
 }
 
-/// The CPU for a new task of `parent`: its own, where a hand-over is cheap, unless that is busier than another by more
-/// than the parent itself.
+/// The CPU for a new task of `parent`: its own, where a hand-over is cheap. `balance` moves the busy ones.
 pub fn place(parent: &Task) -> usize {
     parent.cpu.load(Ordering::Relaxed) as usize
 }

@@ -73,6 +73,8 @@ pub struct Task {
     pub host_tid: AtomicU32,
     /// Its host process.
     pub host_pid: AtomicU32,
+    /// CPU to which the task moves at its next trap, plus one; 0: it stays (see `balance`).
+    pub move_to: AtomicU32,
     /// Traps so far.
     pub traps: AtomicU64,
     /// A kick is being watched (see `sched`).
@@ -152,6 +154,7 @@ impl Task {
             in_user: AtomicBool::new(false),
             host_tid: AtomicU32::new(0),
             host_pid: AtomicU32::new(0),
+            move_to: AtomicU32::new(0),
             traps: AtomicU64::new(0),
             watched: AtomicBool::new(false),
             cpu: AtomicU32::new(0),
