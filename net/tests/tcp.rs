@@ -355,3 +355,54 @@ fn unread_data_survives_the_peers_close_for_long() {
     sim.run(Duration::from_millis(1));
     assert!(sim.a.net.tcp.ehash.all().is_empty());
 }
+
+/// tcpi_total_retrans (linux/tcp.h).
+fn total_retrans(s: &TcpSock) -> u32 {
+    let info = s.getsockopt(6, 11).unwrap();
+    u32::from_ne_bytes(info[100..104].try_into().unwrap())
+}
+
+#[test]
+fn a_reader_that_lags_behind_costs_no_retransmission() {
+    for features in [TSO, Features::empty()] {
+        let mut sim = Sim::new(features, features);
+        let l = listener(&sim.b.net, "0.0.0.0:80", 8);
+        // SO_RCVBUF
+        l.setsockopt(1, 8, &400_000i32.to_ne_bytes()).unwrap();
+        let (c, s) = connect(&mut sim, &l, "10.0.0.2:80");
+        let (mut sent, mut got) = (0, 0);
+        let mut buf = vec![0; 300_001];
+        // The window is full most of the time, and its edge falls on odd bytes.
+        for round in 0..200 {
+            while let Ok(n) = c.send(&vec![7; 100_003]) {
+                sent += n;
+            }
+            sim.run(Duration::from_millis(2));
+            let want = [300_001, 77_777, 1_461, 64_300][round % 4];
+            got += s.recv(&mut buf[..want]).unwrap_or(0);
+            sim.run(Duration::from_millis(2));
+        }
+        assert!(got > 20_000_000, "only {got} of {sent} bytes came");
+        assert_eq!(total_retrans(&c), 0);
+    }
+}
+
+#[test]
+fn two_super_frames_at_once_are_acknowledged_at_once() {
+    let mut sim = Sim::new(TSO, TSO);
+    let l = listener(&sim.b.net, "0.0.0.0:80", 8);
+    let (c, s) = connect(&mut sim, &l, "10.0.0.2:80");
+    // Request and response: from now on acknowledgements wait for data to ride on.
+    for _ in 0..4 {
+        c.send(b"request").unwrap();
+        sim.run(Duration::from_millis(1));
+        s.recv(&mut [0; 64]).unwrap();
+        s.send(b"answer").unwrap();
+        sim.run(Duration::from_millis(1));
+        c.recv(&mut [0; 64]).unwrap();
+    }
+    let begun = sim.now();
+    pump(&mut sim, &c, &s, 20_000_000, Duration::from_secs(60));
+    let took = Duration::from_nanos(sim.now() - begun);
+    assert!(took < Duration::from_millis(200), "{took:?}: acknowledgements were held back");
+}

@@ -26,6 +26,8 @@ pub(super) struct Port {
     pub(super) out: Vec<Skb>,
     pub(super) open: Option<Open>,
     pub(super) glue_max: usize,
+    /// The receive ring is larger than an unscaled window can say: see [`Port::offer`].
+    pub(super) scaled: bool,
     pub(super) key: FlowKey,
     pub(super) sent: Sent,
 }
@@ -100,6 +102,13 @@ impl TxToken for Tx<'_> {
 }
 
 impl Port {
+    /// The window field that is sent for the engine's. The engine rounds its window down to whole units of the scale
+    /// with every acknowledgement, which pulls the right edge back by less than a unit, and cuts what lies behind it:
+    /// the peer would have to send the last bytes of a full window again. One unit less is an edge that stays.
+    fn offer(&self, window: u16) -> u16 {
+        if self.scaled { window.saturating_sub(1) } else { window }
+    }
+
     /// Writes the next segment right behind the last one: its headers over the end of the old payload, which is put
     /// back afterwards if the segment turns out to be the continuation.
     fn glue<R>(&mut self, len: usize, f: impl FnOnce(&mut [u8]) -> R) -> R {
@@ -139,7 +148,7 @@ impl Port {
         let total = skb.len();
         let d = skb.data_mut();
         d[l4 + 13] |= s.flags;
-        d[l4 + 14..l4 + 16].copy_from_slice(&s.window.to_be_bytes());
+        d[l4 + 14..l4 + 16].copy_from_slice(&self.offer(s.window).to_be_bytes());
         if let Ok(n) = u16::try_from(total - l4) {
             d[4..6].copy_from_slice(&n.to_be_bytes());
         }
@@ -163,6 +172,11 @@ impl Port {
         let c = csum::fold(csum::pseudo(self.key.laddr, self.key.raddr, IPPROTO_TCP, len - l4));
         if let Some(field) = skb.data_mut().get_mut(l4 + 16..l4 + 18) {
             field.copy_from_slice(&c.to_be_bytes());
+        }
+        if seg.flags & SYN == 0
+            && let Some(field) = skb.data_mut().get_mut(l4 + 14..l4 + 16)
+        {
+            field.copy_from_slice(&self.offer(seg.window).to_be_bytes());
         }
         skb.csum = CsumStatus::Partial { start: l4 as u16, offset: 16 };
         let hlen = l4 + seg.hlen;

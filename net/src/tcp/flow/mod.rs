@@ -135,6 +135,8 @@ pub struct Flow {
     cfg: FlowConfig,
     mss: usize,
     rx_unacked: usize,
+    /// The acknowledgement of what came since the last one waits.
+    delaying: bool,
     pingpong: bool,
     rx_since_tx: bool,
     last_rx: Ktime,
@@ -191,6 +193,7 @@ impl Flow {
             out: Vec::with_capacity(4),
             open: None,
             glue_max: if cfg.key.laddr.is_ipv6() { cfg.gso_max } else { 0 },
+            scaled: cfg.rcvbuf > usize::from(u16::MAX),
             key: cfg.key,
             sent: Sent::default(),
         };
@@ -214,6 +217,7 @@ impl Flow {
             cfg,
             mss,
             rx_unacked: 0,
+            delaying: false,
             pingpong: false,
             rx_since_tx: false,
             last_rx: now,
@@ -269,9 +273,13 @@ impl Flow {
         if seg.payload > 0 {
             self.last_rx = now;
             self.rx_since_tx = true;
-            // A large frame is answered at once, as is everything in the beginning and in one-way traffic.
-            let quick = !self.pingpong || seg.payload > self.mss;
-            let delay = if quick && self.rx_unacked == 0 { None } else { Some(ACK_DELAY) };
+            // A large frame is answered at once, as is everything in the beginning and in one-way traffic. What has to
+            // be answered at once stays so when more comes before the answer leaves; a delay that has begun the engine
+            // itself cuts short when a second segment comes.
+            if self.rx_unacked == 0 {
+                self.delaying = self.pingpong && seg.payload <= self.mss;
+            }
+            let delay = self.delaying.then_some(ACK_DELAY);
             self.sock().set_ack_delay(delay);
             self.rx_unacked += seg.payload;
         }
@@ -281,10 +289,14 @@ impl Flow {
         }
         self.stats.segs_in += 1;
         self.port.sent.now = now;
+        self.port.sent.emitted_ack = false;
         self.port.rx = Some(skb);
         let t = self.clock.now(now);
         let _ = self.iface.poll_ingress_single(t, &mut self.port, &mut self.sockets);
         self.port.rx = None;
+        if self.port.sent.emitted_ack {
+            self.rx_unacked = 0;
+        }
         let shift = if seg.flags & SYN != 0 { 0 } else { self.snd_wscale };
         self.snd_wnd = u32::from(seg.window) << shift;
         let acked = unacked.saturating_sub(self.sock_ref().send_queue());
