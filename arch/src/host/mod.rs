@@ -8,6 +8,7 @@ pub mod clock;
 pub mod eventfd;
 pub mod fd;
 pub mod limits;
+pub mod malloc;
 pub mod mmap;
 pub mod random;
 pub mod signal;

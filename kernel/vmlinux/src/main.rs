@@ -26,6 +26,7 @@ use std::io::Write;
 static BUILT_IN: &[u8] = include_bytes!(env!("KIBBLE_INITRAMFS_PATH"));
 
 fn main() {
+    arch::host::malloc::tune();
     let args = arguments();
     let (line, mut mistakes) = param::parse(&args);
     let text = match line.action {
