@@ -106,8 +106,8 @@ pub(super) fn guest_thread(sites: &Sites) -> Vec<Insn> {
     p.rule(158, &[(off_arg(0), 0x1002)], RET_ALLOW); // arch_prctl(ARCH_SET_FS)
     p.rule(158, &[(off_arg(0), 0x1001)], RET_ALLOW); // arch_prctl(ARCH_SET_GS)
     doorbell(&mut p, sites);
-    for nr in [15, 56, 57, 58, 59, 322, 435] {
-        // rt_sigreturn, clone, fork, vfork, execve, execveat, clone3
+    for nr in [15, 56, 57, 58, 59, 158, 322, 435] {
+        // rt_sigreturn, clone, fork, vfork, execve, arch_prctl (what it asks for is in registers), execveat, clone3
         p.rule(nr, &[], RET_TRAP);
     }
     p.ret(RET_USER_NOTIF);
@@ -165,7 +165,7 @@ mod tests {
         assert_eq!(run(&p, 60, 0x4000, [0; 6]), RET_USER_NOTIF);
         assert_eq!(run(&p, 158, 1, [0x1002, 5, 0, 0, 0, 0]), RET_ALLOW);
         assert_eq!(run(&p, 158, 1, [0x1001, 5, 0, 0, 0, 0]), RET_ALLOW);
-        assert_eq!(run(&p, 158, 1, [0x1003, 5, 0, 0, 0, 0]), RET_USER_NOTIF);
+        assert_eq!(run(&p, 158, 1, [0x1003, 5, 0, 0, 0, 0]), RET_TRAP);
         assert_eq!(run(&p, 1, 1, [0, s.one, 8, 0, 0, 0]), RET_ALLOW);
         assert_eq!(run(&p, 1, 1, [0, s.one, 9, 0, 0, 0]), RET_USER_NOTIF);
         assert_eq!(run(&p, 1, 1, [1, s.one, 8, 0, 0, 0]), RET_USER_NOTIF);

@@ -23,7 +23,7 @@ pub enum Trap {
     },
     /// The thread is new and waits for its first registers.
     Start,
-    /// clone, fork, vfork, execve, execveat, clone3, rt_sigreturn: call and registers are in the frame.
+    /// clone, fork, vfork, execve, execveat, clone3, rt_sigreturn, arch_prctl: call and registers are in the frame.
     FullSyscall,
     /// A page fault (SIGSEGV with vector 14, or SIGBUS from the host).
     Fault(FaultInfo),
@@ -49,6 +49,7 @@ pub struct UserThread {
     pending: Option<u64>,
     frame: Option<Frame>,
     fs_base: u64,
+    gs_base: u64,
 }
 
 impl UserThread {
@@ -59,7 +60,7 @@ impl UserThread {
         pidfd: HostFd,
         pid: i32,
     ) -> Self {
-        Self { host, listener, block, pidfd, pid, tid: 0, pending: None, frame: None, fs_base: 0 }
+        Self { host, listener, block, pidfd, pid, tid: 0, pending: None, frame: None, fs_base: 0, gs_base: 0 }
     }
 
     /// The descriptor to poll: POLLIN when a trap has arrived, POLLHUP when the thread is gone.
@@ -92,10 +93,11 @@ impl UserThread {
             let nr = u64::from(n.nr as u32);
             return Ok(Trap::Syscall { nr, args: n.args, ip: n.ip });
         }
-        let [signal, _, _, fs_base, _, at] = n.args;
+        let [signal, _, _, fs_base, gs_base, at] = n.args;
         let frame = Frame::check(u64::from(self.block.index), at).map_err(|_| Errno::EPERM)?;
         self.frame = Some(frame);
         self.fs_base = fs_base;
+        self.gs_base = gs_base;
         let info = || frame.fault(&self.host.ctl);
         match signal as i32 {
             0 => Ok(Trap::Start),
@@ -121,6 +123,12 @@ impl UserThread {
     /// The registers; not after a plain system call.
     pub fn regs(&self) -> Option<UserRegs> {
         Some(self.frame?.regs(&self.host.ctl, self.fs_base))
+    }
+
+    /// GS base as of the last trap that brought registers. It stays in the host thread, so it is not in
+    /// [`regs`](Self::regs).
+    pub fn gs_base(&self) -> u64 {
+        self.gs_base
     }
 
     /// The xsave image that belongs to [`regs`](Self::regs); empty if the host gave none.

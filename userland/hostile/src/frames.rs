@@ -10,9 +10,11 @@ const UC: usize = 8;
 /// Offsets in `struct ucontext` (<asm/ucontext.h>, <asm/sigcontext.h>).
 const UC_MCONTEXT: usize = 40;
 const UC_SIGMASK: usize = 296;
+/// Offset in the frame of the mask to come back to.
+pub const UC_SIGMASK_AT: usize = UC + UC_SIGMASK;
 /// Words of `struct sigcontext`: r8.. , rdi 8, rsi 9, rbp 10, rbx 11, rdx 12, rax 13, rcx 14, rsp 15, rip 16, eflags 17, cs 18, fpstate 23.
 const RSP: usize = 15;
-const RIP: usize = 16;
+pub const RIP: usize = 16;
 const EFLAGS: usize = 17;
 const SEGMENTS: usize = 18;
 const FPSTATE: usize = 23;
@@ -24,11 +26,11 @@ fn random(seed: &mut u64) -> u64 {
     *seed
 }
 
-unsafe fn put(frame: *mut u8, offset: usize, value: u64) {
+pub unsafe fn put(frame: *mut u8, offset: usize, value: u64) {
     frame.add(offset).cast::<u64>().write_unaligned(value);
 }
 
-unsafe fn reg(frame: *mut u8, word: usize, value: u64) {
+pub unsafe fn reg(frame: *mut u8, word: usize, value: u64) {
     put(frame, UC + UC_MCONTEXT + word * 8, value);
 }
 
@@ -42,7 +44,7 @@ unsafe fn sigreturn(frame: *mut u8) -> ! {
 }
 
 /// A frame that would be valid: goes on in `landed` on a stack of its own with nothing blocked.
-unsafe fn honest() -> *mut u8 {
+pub unsafe fn honest() -> *mut u8 {
     let prot = libc::PROT_READ | libc::PROT_WRITE;
     let p = libc::mmap(std::ptr::null_mut(), 1 << 20, prot, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS, -1, 0)
         .cast::<u8>();

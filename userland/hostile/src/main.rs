@@ -3,7 +3,7 @@
 //! `hostile ATTACK` runs one attack, `hostile [all]` each of them beside a witness process that computes and checks a sum all the
 //! time and must end undisturbed. Whatever an attack does to itself (SIGSEGV, SIGSYS in its children) is fine; harm to the witness,
 //! a hang or a dead kernel is not. On the host's Linux every attack ends without harm as well.
-//! Files: `run` (children, time limits, witness), `jump`, `scribble`, `frames`, `calls`, `entry`, `thieves`.
+//! Files: `run` (children, time limits, witness), `jump`, `scribble`, `frames`, `hide`, `calls`, `entry`, `thieves`.
 #![allow(
     unsafe_op_in_unsafe_fn,
     clippy::undocumented_unsafe_blocks,
@@ -15,6 +15,7 @@
 mod calls;
 mod entry;
 mod frames;
+mod hide;
 mod jump;
 mod run;
 mod scribble;
@@ -37,6 +38,7 @@ const ATTACKS: &[Attack] = &[
     ),
     ("sigreturn", "rt_sigreturn with hostile frames, masks, segments and vector state", frames::run),
     ("altstack", "signals on stacks that lead nowhere, into the stub or into each other", frames::altstacks),
+    ("hide", "threads that block the host's signals through the stub's own sigreturn", hide::run),
     ("closefds", "closes all descriptors and goes on", thieves::close_all),
     ("killtids", "signals to the thread ids 1..65535 of its own group", thieves::kill_tids),
     ("calls", "bad pointers to every call in the table, from many threads", calls::run),

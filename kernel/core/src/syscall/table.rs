@@ -50,10 +50,32 @@ macro_rules! syscalls {
 
 include!("list.rs");
 
+/// What programs try as a matter of course, content with ENOSYS (a kernel built without them answers the same): no
+/// warning. Memory policies, keys, perf, bpf, userfaultfd, rseq, io_uring, the mount calls of libmount, landlock.
+const QUIET: &[u32] = &[
+    nr::__NR_mbind,
+    nr::__NR_set_mempolicy,
+    nr::__NR_get_mempolicy,
+    nr::__NR_add_key,
+    nr::__NR_request_key,
+    nr::__NR_keyctl,
+    nr::__NR_perf_event_open,
+    nr::__NR_bpf,
+    nr::__NR_userfaultfd,
+    nr::__NR_rseq,
+    nr::__NR_io_uring_setup,
+    nr::__NR_open_tree,
+    nr::__NR_fsopen,
+    nr::__NR_landlock_create_ruleset,
+];
+
 /// Warns once a number and answers as Linux does for a call it was built without.
 fn unsupported(number: u32) -> Errno {
     use std::sync::atomic::{AtomicU64, Ordering};
     static WARNED: [AtomicU64; 16] = [const { AtomicU64::new(0) }; 16];
+    if QUIET.contains(&number) {
+        return Errno::ENOSYS;
+    }
     if let Some(word) = WARNED.get(number as usize / 64) {
         let bit = 1u64 << (number % 64);
         if word.fetch_or(bit, Ordering::Relaxed) & bit == 0 {

@@ -93,11 +93,18 @@ pub async fn exec(
     }
     let file = crate::fs::open::open_exec(cur, dirfd, name, flags).await?;
     let found = loader::script::resolve(cur, file, name.to_vec(), argv).await?;
-    let cred = exec_cred(&cur.cred(), &found.file);
+    let before = cur.cred();
+    let cred = exec_cred(&before, &found.file);
+    // What a host thread stands on (signal frame, mask, alternate stack) was the old program's to forge. That gains it
+    // nothing unless the new program may do more than it could.
+    let raised = cred.euid != before.euid
+        || cred.egid != before.egid
+        || cred.cap_permitted & !before.cap_permitted != 0;
     // Alone in its address space (no threads, no vfork parent), a task keeps its host process: emptying it is much
     // cheaper than making one. Two owners: the task and this variable.
     let old = cur.mm();
-    let alone = Arc::strong_count(&old) == 2
+    let alone = !raised
+        && Arc::strong_count(&old) == 2
         && cur.group.nr_threads() == 1
         && cur.host_pid.load(Ordering::SeqCst) != 0;
     let (mm, thread) = if alone {
@@ -140,7 +147,7 @@ pub async fn exec(
 /// no_new_privs forbids it; root gets all of the bounding set.
 fn exec_cred(old: &Cred, file: &File) -> Cred {
     let mut new = old.clone();
-    let (uid, gid, mode) = file.inode.owner_mode();
+    let (mode, uid, gid) = file.inode.owner_mode();
     let nosuid = file.path.as_ref().is_some_and(|p| p.mnt.flags() & ms::NOSUID != 0);
     if !nosuid && !old.no_new_privs {
         if mode & 0o4000 != 0 {

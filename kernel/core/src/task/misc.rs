@@ -4,8 +4,9 @@ use super::cred::cap;
 use super::pid;
 use super::task::Task;
 use crate::power::{self, PowerEvent};
-use crate::syscall::UserPtr;
+use crate::syscall::{SyscallArgs, UserPtr};
 use crate::{Errno, Result, time};
+use arch::user::{GUEST_END, UserRegs};
 use parking_lot::RwLock;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -170,5 +171,33 @@ pub async fn sys_reboot(cur: &Arc<Task>, m1: u32, m2: u32, cmd: u32, _arg: u64) 
     power::end(event);
     // The executors stop; the caller must not run on until they have.
     cur.wait_killable::<()>(|_| None).await?;
+    Ok(0)
+}
+
+/// arch_prctl(2). The two calls that set a base usually never come here: the stub lets the host's own serve them.
+pub async fn arch_prctl(
+    cur: &Arc<Task>,
+    call: &SyscallArgs,
+    regs: &mut UserRegs,
+    gs_base: u64,
+) -> Result<u64> {
+    // <asm/prctl.h>
+    const SET_FS: u32 = 0x1002;
+    const GET_FS: u32 = 0x1003;
+    const GET_GS: u32 = 0x1004;
+    const GET_CPUID: u32 = 0x1011;
+    const SET_CPUID: u32 = 0x1012;
+    let [code, arg, ..] = call.args;
+    // Linux looks at the low half of the code alone.
+    match code as u32 {
+        GET_FS => cur.mm().copy_to_user(arg, &regs.fs_base.to_ne_bytes()).await?,
+        GET_GS => cur.mm().copy_to_user(arg, &gs_base.to_ne_bytes()).await?,
+        SET_FS if arg >= GUEST_END => return Err(Errno::EPERM),
+        SET_FS => regs.fs_base = arg,
+        // CPUID faults are the host's to switch; a CPU without them answers so.
+        GET_CPUID => return Ok(1),
+        SET_CPUID => return Err(Errno::ENODEV),
+        _ => return Err(Errno::EINVAL),
+    }
     Ok(0)
 }

@@ -6,7 +6,7 @@
 use super::exec::Exec;
 use super::sched;
 use super::task::Task;
-use super::{clone, exec, exit};
+use super::{clone, exec, exit, misc};
 use crate::mm::fault::{Access, BadFault};
 use crate::mm::space::Space;
 use crate::signal::{self, AfterCall, Delivered};
@@ -93,22 +93,16 @@ impl Thread {
         sched::leave_user(&self.task);
         if !self.task.exiting.load(Ordering::SeqCst) {
             log::debug!(target: "task", "{}: its host thread is gone", self.task.tid());
+            // What may be left of it runs without supervision: the whole host process goes.
+            if let Some(mm) = self.task.try_mm() {
+                mm.space.kill();
+            }
             exit::group_exit(&self.task, c::SIGKILL as i32);
         }
     }
 
     async fn next_trap(&mut self) -> Result<Trap> {
-        loop {
-            let ready = poll_fd(self.user.fd().as_raw_fd(), POLLIN).await?;
-            if ready & POLLIN != 0 {
-                match self.user.recv() {
-                    Err(Errno::ENOENT) => {}
-                    r => return r,
-                }
-            } else if ready & POLLHUP != 0 {
-                return Err(Errno::ESRCH);
-            }
-        }
+        trap_of(&mut self.user).await
     }
 
     async fn handle(&mut self, trap: Trap) -> Result<Next> {
@@ -153,10 +147,13 @@ impl Thread {
     async fn fetch_registers(&mut self) -> Result<()> {
         self.user.kick();
         self.user.finish_syscall(0)?;
-        match self.next_trap().await? {
-            Trap::Kicked => Ok(()),
-            // The kick was pending before the call returned; nothing else can come first.
-            _ => Err(Errno::EPERM),
+        let deadline = executor::time::now() + sched::KICK_PATIENCE;
+        match executor::time::timeout(Some(deadline), self.next_trap()).await {
+            Some(Ok(Trap::Kicked)) => Ok(()),
+            // The kick was pending before the call returned; nothing else can come first, and only a thread that has
+            // forged its signal mask can stay away.
+            Some(Ok(_)) | None => Err(Errno::EPERM),
+            Some(Err(e)) => Err(e),
         }
     }
 
@@ -227,6 +224,13 @@ impl Thread {
         }
         if matches!(number, nr::__NR_execve | nr::__NR_execveat) {
             return self.exec(&call, regs).await;
+        }
+        if number == nr::__NR_arch_prctl {
+            let gs_base = self.user.gs_base();
+            let work = misc::arch_prctl(&task, &call, &mut regs, gs_base);
+            let result = crate::syscall::strace::traced(&task, &call, work).await;
+            let mut fpu = self.user.fpu();
+            return self.resume_with(&mut regs, &mut fpu, Some((call.nr, result))).await;
         }
         let result =
             crate::syscall::strace::traced(&task, &call, clone::clone_call(&task, &call, &regs, &self.user))
@@ -301,10 +305,30 @@ async fn retire(space: &Arc<Space>, mut user: UserThread) {
         if user.finish_syscall(0).is_err() {
             return;
         }
-        match poll_fd(user.fd().as_raw_fd(), POLLIN).await {
-            Ok(r) if r & POLLIN != 0 && user.recv().is_ok() && user.regs().is_some() => {}
-            _ => return,
+        let deadline = executor::time::now() + sched::KICK_PATIENCE;
+        let answer = executor::time::timeout(Some(deadline), trap_of(&mut user));
+        if !matches!(answer.await, Some(Ok(Trap::Kicked))) {
+            if !space.tlb.is_dead() {
+                // It runs on although its guest thread is over, or reports what the stub's handler never does.
+                space.kill();
+            }
+            return;
         }
     }
     space.park(user);
+}
+
+/// Waits for the next trap of a host thread. `ESRCH`: it is gone.
+async fn trap_of(user: &mut UserThread) -> Result<Trap> {
+    loop {
+        let ready = poll_fd(user.fd().as_raw_fd(), POLLIN).await?;
+        if ready & POLLIN != 0 {
+            match user.recv() {
+                Err(Errno::ENOENT) => {}
+                r => return r,
+            }
+        } else if ready & POLLHUP != 0 {
+            return Err(Errno::ESRCH);
+        }
+    }
 }

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 /// A kicked thread answers within this, or its process is ended: only a guest that tampers with its signal frames can
 /// stay away from its handler.
-const KICK_PATIENCE: Duration = Duration::from_secs(2);
+pub const KICK_PATIENCE: Duration = Duration::from_secs(2);
 
 /// sched_yield(2).
 pub async fn sys_sched_yield(_cur: &Arc<Task>) -> Result<u64> {

@@ -124,6 +124,10 @@ impl InetSock {
             let port = u16::from_be_bytes([addr.bytes()[2], addr.bytes()[3]]);
             return Ok(SocketAddr::from(([0, 0, 0, 0], port)));
         }
+        if self.common.family == c::AF_INET && addr.family() != c::AF_INET && addr.len() >= 16 {
+            // However long an address of that family would have to be.
+            return Err(Errno::EAFNOSUPPORT);
+        }
         let a = addr.to_inet()?;
         // A v4 destination on a v6 socket is taken as if mapped (udp(7) of Linux does so for sending).
         match (self.common.family, a) {
