@@ -94,7 +94,7 @@ impl Tlb {
     }
 
     /// Waits until the host has done everything up to `ticket`. `EFAULT`: the stub is dead. `ENOMEM`: the host
-    /// refused a mapping.
+    /// refused a mapping, and the stub is dead from now on.
     pub async fn flush(&self, ticket: Ticket) -> Result<()> {
         loop {
             let (mut mapper, batch) = match self.next(ticket) {
@@ -139,7 +139,9 @@ impl Tlb {
         {
             let mut q = self.queue.lock();
             q.done += n;
-            if r == Err(Errno::EFAULT) {
+            if r.is_err() {
+                // Also if the host has refused one operation (ENOMEM at vm.max_map_count): what the stub maps now is
+                // not known, so no frame may be freed before it is gone. Without its listener the mapper ends it.
                 q.dead = true;
                 q.ops.clear();
             } else {
