@@ -131,6 +131,14 @@ fn etc(t: &mut TreeBuilder, name: &str) -> Result<()> {
     t.text("etc/fstab", 0o644, "/dev/ubda / ext4 ro 0 1\n");
     t.link("etc/mtab", "/proc/self/mounts");
     t.text("usr/sbin/init", 0o755, std::fs::read(paths::root().join("images/init.sh"))?);
+    // The images' init is a shell that waits for its console: nobody is there to be asked, so these act at once.
+    for name in ["poweroff", "reboot", "halt"] {
+        t.text(
+            &format!("usr/sbin/{name}"),
+            0o755,
+            format!("#!/bin/busybox sh\nsync\nexec /bin/busybox {name} -f\n"),
+        );
+    }
     // Shows the moment at which a system reaches init, and nothing else.
     t.text("usr/sbin/init-mark", 0o755, "#!/bin/busybox sh\necho @@INIT\nexec /bin/busybox poweroff -f\n");
     Ok(())
