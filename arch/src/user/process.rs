@@ -120,7 +120,7 @@ impl StubProcess {
     }
 
     /// Asks the root for a guest thread in block `take_block` has given. The block must be mapped already
-    /// ([`block_map_op`]). One request at a time in a stub.
+    /// ([`Block::map_op`]). One request at a time in a stub.
     pub fn request_thread(&self, block: &Block) {
         let root = CTL_SLOTS + u64::from(self.slot) * SLOT_LEN;
         let ctl = &self.host.ctl;

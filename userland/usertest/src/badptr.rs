@@ -185,8 +185,10 @@ unsafe fn sweep(values: &[u64]) {
             // Whatever a call does to the descriptors or limits of this child is nobody else's matter.
             libc::signal(libc::SIGPIPE, libc::SIG_IGN);
             libc::alarm(10);
-            // Numbers are cut to 32 bits where a descriptor is wanted: 0 must be nobody's file.
-            ok!(libc::dup2(open("/dev/null", libc::O_RDWR), 0));
+            // Numbers are cut to 32 bits where a descriptor is wanted: 0 must be nobody's file, and no device, whose mode
+            // or owner a call could change for everyone.
+            ok!(libc::dup2(open("swept", libc::O_RDWR | libc::O_CREAT | libc::O_TRUNC), 0));
+            ok!(libc::unlink(c"swept".as_ptr()));
             for nr in base..base + 10 {
                 if LEFT_OUT.contains(&nr) || MAY_SLEEP.contains(&nr) || (335..424).contains(&nr) {
                     continue;

@@ -109,7 +109,7 @@ pub struct File {
     /// The kind of file.
     pub ops: Arc<dyn FileOps>,
     /// Where it was opened, for /proc/self/fd, fstat(2) and the *at calls; `None` for pipes, sockets and the like
-    /// that have no place (they give a name by [`File::anon_name`]).
+    /// that have no place (they give a name by [`super::anon::anon_name`]).
     pub path: Option<super::path::Path>,
     /// The inode, for fstat(2).
     pub inode: Arc<super::inode::Inode>,

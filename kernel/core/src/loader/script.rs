@@ -43,8 +43,11 @@ pub async fn resolve(
     Err(Errno::ELOOP)
 }
 
-/// Interpreter and its one optional argument; `None`: not a script.
-fn parse(head: &[u8]) -> Result<Option<(Vec<u8>, Option<Vec<u8>>)>> {
+/// Interpreter and its one optional argument.
+type Line = (Vec<u8>, Option<Vec<u8>>);
+
+/// What a script's first line says; `None`: not a script.
+fn parse(head: &[u8]) -> Result<Option<Line>> {
     let Some(rest) = head.strip_prefix(b"#!") else { return Ok(None) };
     let blank = |b: &u8| *b == b' ' || *b == b'\t';
     let line = match rest.iter().position(|&b| b == b'\n') {

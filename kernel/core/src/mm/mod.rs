@@ -12,6 +12,7 @@ pub mod fault;
 mod fork;
 pub mod frames;
 pub mod maps;
+#[allow(clippy::module_inception, reason = "struct Mm has the name that Linux gives it, and its own file")]
 pub mod mm;
 pub mod mmap;
 pub mod page_cache;

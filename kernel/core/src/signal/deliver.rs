@@ -96,7 +96,7 @@ pub async fn sys_restart_syscall(cur: &Arc<Task>) -> Result<u64> {
 pub async fn deliver(
     cur: &Arc<Task>,
     regs: &mut UserRegs,
-    fpu: &mut Vec<u8>,
+    fpu: &mut [u8],
     mut syscall: Option<(u64, Result<u64>)>,
 ) -> Delivered {
     cur.user_sp.store(regs.rsp, Ordering::Relaxed);

@@ -17,7 +17,7 @@
 //! }
 //! ```
 //!
-//! After a fault, an exception or a kick the registers are there: [`deliver`] with `None`. A cheap test that spares both
+//! After a fault, an exception or a kick the registers are there: [`deliver()`] with `None`. A cheap test that spares both
 //! is `cur.sig_pending` (false: nothing to do, unless the result is a restart kind). `rt_sigreturn` traps with registers
 //! and is [`sigreturn::rt_sigreturn`], followed by `deliver(.., None)`.
 //!

@@ -29,6 +29,7 @@ pub mod sched;
 pub mod sched_calls;
 pub mod session;
 pub mod setid;
+#[allow(clippy::module_inception, reason = "struct Task has the name that Linux gives it, and its own file")]
 pub mod task;
 #[cfg(test)]
 pub(crate) mod tests;

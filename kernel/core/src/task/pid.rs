@@ -38,7 +38,7 @@ impl Entry {
     }
 }
 
-/// The table; see [`read`] and [`write`].
+/// The table; see [`read()`] and [`write()`].
 #[derive(Default)]
 pub struct PidTable {
     entries: BTreeMap<Pid, Entry>,

@@ -194,7 +194,7 @@ impl Thread {
     async fn resume_with(
         &mut self,
         regs: &mut UserRegs,
-        fpu: &mut Vec<u8>,
+        fpu: &mut [u8],
         mut call: Option<(u64, Result<u64>)>,
     ) -> Result<Next> {
         loop {

@@ -118,7 +118,7 @@ pub async fn sys_sched_getattr(
     flags: u32,
 ) -> Result<u64> {
     const SIZE: usize = 48;
-    if out.is_null() || size < 48 || size > 4096 || flags != 0 {
+    if out.is_null() || !(48..=4096).contains(&size) || flags != 0 {
         return Err(Errno::EINVAL);
     }
     let task = target(cur, id)?;

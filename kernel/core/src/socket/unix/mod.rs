@@ -1,7 +1,7 @@
 //! Unix sockets (unix(7)): streams, datagrams and sequenced packets between processes of this machine.
 //!
 //! * [`UnixSock`]: one end. Its receive queue is its own; senders put messages there and are charged for them until
-//!   they have been read ([`queue::Wmem`]).
+//!   they have been read (`queue::Wmem`).
 //! * [`name`]: abstract names and names in the file system.
 //! * [`scm`]: files in flight (SCM_RIGHTS), their limits, and the collection of cycles of them.
 //!
