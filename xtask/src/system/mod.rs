@@ -50,6 +50,9 @@ pub trait System {
 
     /// Starts it, runs the script, waits for the end; the transcript.
     fn boot(&mut self, run: Run<'_>) -> Result<String>;
+
+    /// CPUs of the starts that follow, `None`: its default. Systems that cannot choose do nothing.
+    fn set_cpus(&mut self, _: Option<u32>) {}
 }
 
 /// Files of one run, on tmpfs, removed when dropped.

@@ -19,6 +19,8 @@ pub struct Uml {
     pub extra: Vec<String>,
     /// Whether it gets a tap; without one nothing but the console leads out.
     pub net: bool,
+    /// CPUs, if the boot line is to say so.
+    pub cpus: Option<u32>,
 }
 
 /// Address of the guest on its tap.
@@ -31,12 +33,12 @@ impl Uml {
     pub fn packaged(ext4: PathBuf, pin: Option<u32>) -> Self {
         let name = if pin.is_some() { "UML, one core" } else { "UML" };
         let kernel = crate::sh::system_program("linux.uml").unwrap_or_else(|| "linux.uml".into());
-        Self { name: name.into(), kernel, ext4, pin, extra: Vec::new(), net: true }
+        Self { name: name.into(), kernel, ext4, pin, extra: Vec::new(), net: true, cpus: None }
     }
 
     /// Our kernel.
     pub fn kibble(kernel: PathBuf, ext4: PathBuf) -> Self {
-        Self { name: "Kibble".into(), kernel, ext4, pin: None, extra: Vec::new(), net: true }
+        Self { name: "Kibble".into(), kernel, ext4, pin: None, extra: Vec::new(), net: true, cpus: None }
     }
 }
 
@@ -47,6 +49,11 @@ impl System for Uml {
 
     fn addr(&self) -> &str {
         GUEST
+    }
+
+    /// User-Mode Linux of Debian has one CPU and would take the word for init's environment: harmless.
+    fn set_cpus(&mut self, n: Option<u32>) {
+        self.cpus = n;
     }
 
     fn boot(&mut self, run: Run<'_>) -> Result<String> {
@@ -68,6 +75,7 @@ impl System for Uml {
         if let Some(init) = run.init {
             words.push(format!("init={init}"));
         }
+        words.extend(self.cpus.map(|n| format!("ncpus={n}")));
         words.extend(self.extra.iter().cloned());
         let tmp = scratch.dir.display().to_string();
         drive(words, &[("TMPDIR", &tmp), ("HOME", &tmp)], run)
