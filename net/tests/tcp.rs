@@ -406,3 +406,23 @@ fn two_super_frames_at_once_are_acknowledged_at_once() {
     let took = Duration::from_nanos(sim.now() - begun);
     assert!(took < Duration::from_millis(200), "{took:?}: acknowledgements were held back");
 }
+
+#[test]
+fn a_disconnected_socket_connects_again() {
+    let mut sim = Sim::new(TSO, TSO);
+    let l = listener(&sim.b.net, "0.0.0.0:80", 8);
+    let (c, s) = connect(&mut sim, &l, "10.0.0.2:80");
+    c.disconnect();
+    sim.run(Duration::from_millis(5));
+    assert_eq!(s.recv(&mut [0; 8]), Err(Errno::ECONNRESET));
+    assert_eq!(c.send(b"x"), Err(Errno::EPIPE));
+    assert_eq!(c.connect(sa("10.0.0.2:80")), Err(Errno::EINPROGRESS));
+    sim.run(Duration::from_millis(5));
+    assert_eq!(c.connect(sa("10.0.0.2:80")), Ok(()));
+    let s = l.accept().unwrap();
+    s.disconnect();
+    assert_eq!(s.listen(1), Ok(()));
+    l.disconnect();
+    assert_eq!(l.accept().err(), Some(Errno::EINVAL));
+    assert_eq!(l.listen(4), Ok(()));
+}

@@ -46,6 +46,7 @@ pub struct TcpStack {
     /// Closed connections that are remembered.
     pub timewait: TimeWait,
     pub(crate) hash: Keyed,
+    port_walk: port::PortWalk,
 }
 
 impl TcpStack {
@@ -57,6 +58,7 @@ impl TcpStack {
             ports: PortTable::new(false),
             timewait: TimeWait::new(key),
             hash: key,
+            port_walk: port::PortWalk::default(),
         }
     }
 }

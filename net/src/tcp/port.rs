@@ -3,6 +3,7 @@
 use klib::sync::Mutex;
 use std::collections::HashMap;
 use std::net::IpAddr;
+use std::sync::atomic::{AtomicU32, Ordering};
 use uapi::{Errno, Result};
 
 /// What a socket is bound to.
@@ -165,6 +166,34 @@ impl PortTable {
                 ports.remove(&port);
             }
         }
+    }
+}
+
+/// How far connects to groups of destinations have walked through the ephemeral ports (RFC 6056, algorithm 4): the
+/// next one does not begin among those just used, which TIME-WAIT holds.
+pub struct PortWalk([AtomicU32; 256]);
+
+impl Default for PortWalk {
+    fn default() -> Self {
+        Self(std::array::from_fn(|_| AtomicU32::new(0)))
+    }
+}
+
+impl PortWalk {
+    fn walked(&self, hash: u64) -> &AtomicU32 {
+        &self.0[(hash >> 32) as usize % self.0.len()]
+    }
+
+    /// Where a walk to the destination with this keyed hash begins: the seed of [`PortTable::bind_any`].
+    pub fn seed(&self, hash: u64) -> u32 {
+        (hash as u32).wrapping_add(self.walked(hash).load(Ordering::Relaxed))
+    }
+
+    /// The walk that began at `seed` ended at `port`. `noise` keeps the next one unknown outside.
+    pub fn took(&self, hash: u64, seed: u32, range: (u16, u16), port: u16, noise: u32) {
+        let count = u32::from(range.1.saturating_sub(range.0)) + 1;
+        let steps = (u32::from(port.saturating_sub(range.0)) + count - seed % count) % count;
+        self.walked(hash).fetch_add(steps + 1 + (noise & 7), Ordering::Relaxed);
     }
 }
 

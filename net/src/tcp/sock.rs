@@ -58,11 +58,13 @@ impl TcpSock {
         opts: TcpOpts,
         wq: WaitQueue,
     ) -> Arc<Self> {
+        // An accepted socket has not bound its port itself.
+        let auto = matches!(role, Role::Connected(_));
         Arc::new(Self {
             net: Arc::clone(net),
             base: SockBase::new(net, family),
             wq,
-            state: Mutex::new(State { role, local, auto: false, connecting: false }),
+            state: Mutex::new(State { role, local, auto, connecting: false }),
             opts: Mutex::new(opts),
         })
     }
@@ -273,12 +275,15 @@ impl TcpSock {
     fn auto_port(&self, laddr: IpAddr, remote: SocketAddr) -> Result<u16> {
         let b = self.binding(laddr, true);
         let tcp = &self.net.tcp;
-        // RFC 6056: the walk begins at a place that depends on the other end.
-        let seed = (tcp.hash.hash(&(laddr, remote)) as u32).wrapping_add(self.net.random_u32() & 0x3ff);
-        tcp.ports.bind_any(self.base.id, b, self.net.sysctl.port_range(), seed, |p| {
+        // RFC 6056: the walk begins at a place that depends on the other end, and goes on where the last one ended.
+        let hash = tcp.hash.hash(&(laddr, remote));
+        let (range, seed) = (self.net.sysctl.port_range(), tcp.port_walk.seed(hash));
+        let port = tcp.ports.bind_any(self.base.id, b, range, seed, |p| {
             let key = FlowKey { laddr, lport: p, raddr: remote.ip(), rport: remote.port() };
             !tcp.ehash.contains(&key) && tcp.timewait.get(&key).is_none()
-        })
+        })?;
+        tcp.port_walk.took(hash, seed, range, port, self.net.random_u32());
+        Ok(port)
     }
 
     /// After a failed connect the socket can be used again.
@@ -292,6 +297,28 @@ impl TcpSock {
             }
             st.auto = false;
         }
+    }
+
+    /// connect(2) with AF_UNSPEC: the connection ends with a RST, a listener stops, the socket can be used again.
+    pub fn disconnect(&self) {
+        let mut st = self.state.lock();
+        let listener = match &st.role {
+            Role::Listening(l) => Arc::clone(l),
+            Role::Connected(_) => {
+                st.connecting = false;
+                self.reset_role(&mut st);
+                drop(st);
+                self.wq.wake(poll::ALL);
+                return self.net.kick();
+            }
+            Role::Idle | Role::Closed => return,
+        };
+        st.role = Role::Idle;
+        drop(st);
+        self.net.tcp.listeners.remove(&listener);
+        reset_all(&self.net, listener.close());
+        self.wq.wake(poll::ALL);
+        self.net.kick();
     }
 
     /// Copies up to `max` bytes into the send ring: `f` gets room (at most twice) and says how much of it it filled;

@@ -224,7 +224,10 @@ impl Socket for InetSock {
         }
         if addr.family() == c::AF_UNSPEC {
             match &self.proto {
-                Proto::Tcp(_) => return Err(Errno::EOPNOTSUPP),
+                Proto::Tcp(s) => {
+                    *self.connecting.lock() = None;
+                    s.disconnect();
+                }
                 Proto::Udp(s) => s.disconnect(),
                 Proto::Raw(s) => s.disconnect(),
             }
