@@ -34,6 +34,9 @@ impl Mm {
             let eager = writable <= EAGER_PAGES;
             for vma in vmas.iter().filter(|v| !v.dontfork) {
                 copy.vmas.insert(vma.clone());
+                if vma.wipeonfork {
+                    continue;
+                }
                 let mut now: Vec<(u64, Pte)> = Vec::new();
                 let private = vma.private();
                 pt.for_each_mut(vma.start, vma.end, |addr, p| {

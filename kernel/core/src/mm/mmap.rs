@@ -121,6 +121,7 @@ impl MmInner {
             may_prot: req.may_prot,
             backing: req.backing,
             dontfork: false,
+            wipeonfork: false,
             name: req.name,
             next_fault: 0,
             window: 0,
@@ -360,6 +361,19 @@ impl Mm {
     pub fn set_dontfork(&self, addr: u64, len: u64, on: bool) -> Result<()> {
         let (start, end) = range(addr, len)?;
         self.inner.write().vmas.update(start, end, |v| v.dontfork = on);
+        Ok(())
+    }
+
+    /// MADV_WIPEONFORK and MADV_KEEPONFORK. `EINVAL`: wiping is for private memory without a file.
+    pub fn set_wipeonfork(&self, addr: u64, len: u64, on: bool) -> Result<()> {
+        let (start, end) = range(addr, len)?;
+        let mut inner = self.inner.write();
+        let wrong =
+            |v: &Vma| v.start < end && v.end > start && !(v.private() && matches!(v.backing, Backing::Anon));
+        if on && inner.vmas.iter().any(wrong) {
+            return Err(Errno::EINVAL);
+        }
+        inner.vmas.update(start, end, |v| v.wipeonfork = on);
         Ok(())
     }
 

@@ -127,6 +127,8 @@ pub async fn sys_madvise(cur: &Arc<Task>, addr: u64, len: u64, advice: u32) -> R
         c::MADV_DONTNEED | c::MADV_FREE => mm.dont_need(addr, len).await?,
         c::MADV_DONTFORK => mm.set_dontfork(addr, len, true)?,
         c::MADV_DOFORK => mm.set_dontfork(addr, len, false)?,
+        c::MADV_WIPEONFORK => mm.set_wipeonfork(addr, len, true)?,
+        c::MADV_KEEPONFORK => mm.set_wipeonfork(addr, len, false)?,
         c::MADV_NORMAL
         | c::MADV_RANDOM
         | c::MADV_SEQUENTIAL

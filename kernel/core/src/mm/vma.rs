@@ -46,6 +46,8 @@ pub struct Vma {
     pub backing: Backing,
     /// MADV_DONTFORK.
     pub dontfork: bool,
+    /// MADV_WIPEONFORK: the child finds it as if never touched.
+    pub wipeonfork: bool,
     /// Name in /proc/PID/maps for areas without a file: `[heap]`, `[stack]`, ...
     pub name: &'static str,
     /// Where the next fault of a sequential walk is expected, and how many runs it will be given.
@@ -93,6 +95,7 @@ impl Vma {
             && self.shared == next.shared
             && self.may_prot == next.may_prot
             && self.dontfork == next.dontfork
+            && self.wipeonfork == next.wipeonfork
             && self.name == next.name
             && same_backing
     }
@@ -246,6 +249,7 @@ mod tests {
             may_prot: 7,
             backing: Backing::Anon,
             dontfork: false,
+            wipeonfork: false,
             name: "",
             next_fault: 0,
             window: 0,

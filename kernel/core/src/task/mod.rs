@@ -19,6 +19,7 @@ pub mod exit;
 pub mod ids;
 pub mod limits;
 pub mod misc;
+pub mod oom;
 pub mod pid;
 pub mod pidfd;
 pub mod prctl;

@@ -6,7 +6,7 @@
 use super::exec::Exec;
 use super::sched;
 use super::task::Task;
-use super::{clone, exec, exit, misc};
+use super::{clone, exec, exit, misc, oom};
 use crate::mm::fault::{Access, BadFault};
 use crate::mm::space::Space;
 use crate::signal::{self, AfterCall, Delivered};
@@ -172,9 +172,11 @@ impl Thread {
                     BadFault::Protected => (c::SIGSEGV, c::SEGV_ACCERR),
                     BadFault::PastEnd => (c::SIGBUS, c::BUS_ADRERR),
                     BadFault::NoMemory => {
-                        log::error!(target: "mm", "out of memory: {} is killed", self.task.tid());
-                        exit::group_exit(&self.task, c::SIGKILL as i32);
-                        return Ok(Next::Exit);
+                        if !oom::make_room(&self.task).await {
+                            return Ok(Next::Exit);
+                        }
+                        // The access is repeated, and faults again.
+                        return self.deliver_and_resume(None).await;
                     }
                 };
                 signal::force_sig_fault(&self.task, sig, code, f.addr);
