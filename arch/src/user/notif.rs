@@ -30,8 +30,6 @@ const IOCTL_SEND: u64 = 0xc018_2101;
 const IOCTL_ID_VALID: u64 = 0x4008_2102;
 const IOCTL_SET_FLAGS: u64 = 0x4008_2104;
 const FD_SYNC_WAKE_UP: u64 = 1;
-/// Let the host perform the call: only where all arguments are scalars that the kernel has checked.
-const RESP_CONTINUE: u32 = 1;
 
 /// A listener: the kernel's end of the filter of one host thread.
 pub(super) struct Listener(HostFd);
@@ -79,11 +77,6 @@ impl Listener {
     /// Answers: the call returns `val` (a negative errno for an error).
     pub fn send(&self, id: u64, val: i64) -> Result<()> {
         self.respond(&Resp { id, val, error: 0, flags: 0 })
-    }
-
-    /// Lets the host perform the call.
-    pub fn send_continue(&self, id: u64) -> Result<()> {
-        self.respond(&Resp { id, val: 0, error: 0, flags: RESP_CONTINUE })
     }
 
     fn respond(&self, r: &Resp) -> Result<()> {

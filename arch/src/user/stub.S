@@ -174,7 +174,11 @@ kibble_stub_notify_ip:
     js      3f                          // ENOSYS: the kernel has let go of the listener
     cmp     rax, 1
     je      3f
-    wrfsbase rax
+    cmp     rax, 2
+    jne     4f
+    xor     eax, eax
+    wrgsbase rax
+4:  wrfsbase rax
 2:  lea     rsp, [r15 + 8]
     mov     eax, 15
     syscall

@@ -177,12 +177,6 @@ impl UserThread {
         self.listener.send(id, REPLY_EXIT)
     }
 
-    /// Ends the host thread inside its own exit(2) call.
-    pub fn exit_by_continue(&mut self) -> Result<()> {
-        let id = self.pending.take().ok_or(Errno::EINVAL)?;
-        self.listener.send_continue(id)
-    }
-
     /// Makes the thread report [`Trap::Kicked`] as soon as it runs guest code.
     pub fn kick(&self) {
         kick(self.pid, self.tid);
@@ -199,12 +193,12 @@ impl UserThread {
     }
 }
 
-/// FS base as a reply; 0 and 1 mean other things and are no thread pointer anyone has, 0 is what a fresh thread has.
+/// FS base as a reply. Small numbers mean other things and are no thread pointer anyone has.
 fn fs_reply(fs_base: u64) -> Result<i64> {
     if fs_base >= GUEST_END {
         return Err(Errno::EPERM);
     }
-    Ok(if fs_base <= 1 { REPLY_RESUME } else { fs_base as i64 })
+    Ok(if fs_base < 4096 { REPLY_FRESH } else { fs_base as i64 })
 }
 
 /// Kicks thread `tid` of stub `pid`; nothing happens if it is gone.

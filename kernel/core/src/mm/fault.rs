@@ -54,6 +54,8 @@ const WINDOW: u64 = 4 * RUN_SIZE as u64;
 
 enum Step {
     Done(Ticket),
+    /// The stub must catch up first.
+    Settle(Ticket),
     /// Pages of a file are missing.
     Fill {
         cache: Arc<PageCache>,
@@ -88,6 +90,11 @@ impl Mm {
                         _ => Ok(()),
                     };
                 }
+                Step::Settle(ticket) => {
+                    if self.space.tlb.flush(ticket).await.is_err() {
+                        return Ok(());
+                    }
+                }
                 Step::Fill { cache, pos, len } => match cache.fill(pos, len).await {
                     Ok(()) => {}
                     Err(Errno::ENOMEM) => return Err(BadFault::NoMemory),
@@ -118,6 +125,11 @@ impl MmInner {
         let write = access == Access::Write;
         if here.present() {
             if write && !here.writable() {
+                // A protection that the stub has not heard of yet: another thread may still write the old frame, and
+                // what it writes after the copy would be lost.
+                if vma.private() && frames().owners(here.pfn()) > 1 && !tlb.is_settled() {
+                    return Ok(Step::Settle(tlb.now()));
+                }
                 copy_on_write(&mut self.pt, vma, tlb, start, end, page)?;
             } else if map && here.mapped() {
                 // The stub should have it. It does not (or the fault raced with a change): tell it again.

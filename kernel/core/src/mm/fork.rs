@@ -4,7 +4,7 @@ use super::frames::frames;
 use super::mm::{Mm, MmInner};
 use super::pte::{PageTable, Pte};
 use super::space::Space;
-use super::vma::PROT_WRITE;
+use super::vma::{Backing, PROT_WRITE};
 use crate::Result;
 use arch::mm::MapOp;
 use klib::addr::{PAGE_SIZE, RUN_SIZE};
@@ -36,6 +36,9 @@ impl Mm {
                 copy.vmas.insert(vma.clone());
                 if vma.wipeonfork {
                     continue;
+                }
+                if let Backing::File { cache, .. } = &vma.backing {
+                    cache.mapped_by(&child);
                 }
                 let mut now: Vec<(u64, Pte)> = Vec::new();
                 let private = vma.private();

@@ -88,6 +88,12 @@ impl Tlb {
         self.queue.lock().dead
     }
 
+    /// True if the host has done everything queued so far (or will never do anything again).
+    pub fn is_settled(&self) -> bool {
+        let q = self.queue.lock();
+        q.dead || q.done == q.queued
+    }
+
     /// Everything queued so far.
     pub fn now(&self) -> Ticket {
         Ticket(self.queue.lock().queued)

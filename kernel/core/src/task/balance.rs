@@ -1,8 +1,10 @@
-//! Spreading busy threads over the CPUs.
+//! Spreading busy threads over the CPUs, and bringing pairs that wake each other together.
 //!
 //! Tasks are born on the CPU of their parent, where hand-overs are cheap, and most stay there. Only when two threads
-//! have been in user mode on one CPU for a while, and another CPU has none, one of them is moved. Nothing ticks: the
-//! watch is set by the thread that makes a CPU crowded and ends when none is.
+//! compute on one CPU for a while, and another CPU has none, one of them is moved. Nothing ticks: the watch is set by
+//! the thread that makes a CPU crowded and ends when none is. A task that is woken from another CPU over and over in
+//! short time moves to it (downwards only, so that the two of a pair do not swap): a wake across costs the host ten
+//! times more than one on the spot.
 
 use super::pid;
 use super::sched;
@@ -11,8 +13,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-/// A thread that has been in user mode for this long without a trap is busy.
-const BUSY: Duration = Duration::from_millis(2);
+/// A thread that has been in user mode for this long without a trap, and got its share of the core, is busy.
+const BUSY: Duration = Duration::from_millis(4);
+/// This many wakes from one other CPU in a row ...
+const PAIR_WAKES: u32 = 16;
+/// ... within this time make a pair.
+const PAIR_SPAN: Duration = Duration::from_millis(8);
 
 static WATCHING: AtomicBool = AtomicBool::new(false);
 
@@ -38,15 +44,18 @@ fn watch() {
     }
     executor::spawn(async {
         while let (Some(from), Some(to)) = (crowded_cpu(), idle_cpu()) {
-            let before: Vec<(Arc<Task>, u64)> =
-                running_on(from).map(|t| (Arc::clone(&t), traps(&t))).collect();
+            let before: Vec<(Arc<Task>, u64, u64)> =
+                running_on(from).map(|t| (Arc::clone(&t), traps(&t), cpu_ns(&t))).collect();
             executor::time::sleep(BUSY).await;
             if executor::load_of(to) > 0 {
                 continue;
             }
             // The last one: the longest there keep their caches.
-            let busy = before.iter().rev().find(|(t, n)| t.in_user.load(Ordering::SeqCst) && traps(t) == *n);
-            if let Some((task, _)) = busy
+            let least = BUSY.as_nanos() as u64 / 4;
+            let busy = before.iter().rev().find(|(t, n, ns)| {
+                t.in_user.load(Ordering::SeqCst) && traps(t) == *n && cpu_ns(t).saturating_sub(*ns) >= least
+            });
+            if let Some((task, ..)) = busy
                 && allowed(task, to)
             {
                 task.move_to.store(to as u32 + 1, Ordering::SeqCst);
@@ -59,6 +68,30 @@ fn watch() {
 
 fn traps(task: &Task) -> u64 {
     task.traps.load(Ordering::Relaxed)
+}
+
+fn cpu_ns(task: &Task) -> u64 {
+    arch::host::clock::process_cpu_ns(task.host_pid.load(Ordering::Relaxed) as i32)
+}
+
+/// Called when a wait of `task` is over; `by` is the CPU that ended it.
+pub fn woken(task: &Task, by: usize) {
+    let here = task.cpu.load(Ordering::Relaxed) as usize;
+    if by >= here {
+        task.remote_wakes.store(0, Ordering::Relaxed);
+        return;
+    }
+    let n = task.remote_wakes.fetch_add(1, Ordering::Relaxed) + 1;
+    let now = executor::time::now();
+    if n == 1 {
+        task.remote_since.store(now.as_ns(), Ordering::Relaxed);
+    } else if n >= PAIR_WAKES {
+        task.remote_wakes.store(0, Ordering::Relaxed);
+        let since = klib::ktime::Ktime(task.remote_since.load(Ordering::Relaxed));
+        if now.since(since) <= PAIR_SPAN && executor::load_of(by) <= 1 && allowed(task, by) {
+            task.move_to.store(by as u32 + 1, Ordering::SeqCst);
+        }
+    }
 }
 
 fn allowed(task: &Task, cpu: usize) -> bool {

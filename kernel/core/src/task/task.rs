@@ -75,6 +75,10 @@ pub struct Task {
     pub host_pid: AtomicU32,
     /// CPU to which the task moves at its next trap, plus one; 0: it stays (see `balance`).
     pub move_to: AtomicU32,
+    /// Wakes from one other CPU in a row, and when the first came (ns); see `balance`.
+    pub remote_wakes: AtomicU32,
+    /// See [`remote_wakes`](Self::remote_wakes).
+    pub remote_since: AtomicU64,
     /// Traps so far.
     pub traps: AtomicU64,
     /// A kick is being watched (see `sched`).
@@ -155,6 +159,8 @@ impl Task {
             host_tid: AtomicU32::new(0),
             host_pid: AtomicU32::new(0),
             move_to: AtomicU32::new(0),
+            remote_wakes: AtomicU32::new(0),
+            remote_since: AtomicU64::new(0),
             traps: AtomicU64::new(0),
             watched: AtomicBool::new(false),
             cpu: AtomicU32::new(0),

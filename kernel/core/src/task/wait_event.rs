@@ -4,12 +4,27 @@ use super::task::Task;
 use crate::fs::poll::PollTable;
 use crate::{Errno, Result};
 use klib::ktime::Ktime;
-use klib::waitqueue::TaskTarget;
+use klib::waitqueue::{TaskTarget, WakeTarget};
 use std::future::poll_fn;
 use std::pin::pin;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::Poll;
+
+/// A waiter that remembers which CPU woke it.
+#[derive(Default)]
+struct Sleeper {
+    target: TaskTarget,
+    /// The CPU plus one; 0: not woken yet, or by a foreign thread.
+    by: AtomicUsize,
+}
+
+impl WakeTarget for Sleeper {
+    fn wake(&self, events: u32) {
+        self.by.store(executor::try_this_cpu().map_or(0, |c| c + 1), Ordering::Relaxed);
+        self.target.wake(events);
+    }
+}
 
 impl Task {
     /// Waits until `ready` gives a value. It is called once with a table that registers with the wait queues it
@@ -19,14 +34,18 @@ impl Task {
         deadline: Option<Ktime>,
         mut ready: impl FnMut(&mut PollTable) -> Option<T>,
     ) -> Result<T> {
-        let target: Arc<TaskTarget> = Arc::default();
-        let mut table = PollTable::for_task(&target);
+        let sleeper: Arc<Sleeper> = Arc::default();
+        let mut table = PollTable::new(Arc::clone(&sleeper) as Arc<dyn WakeTarget>);
         let mut sleep = pin!(deadline.map(executor::time::sleep_until));
         poll_fn(move |cx| {
-            target.arm(cx.waker());
+            sleeper.target.arm(cx.waker());
             self.arm_signal_waker(cx.waker());
             self.set_state(b'R');
             if let Some(v) = ready(&mut table) {
+                let by = sleeper.by.load(Ordering::Relaxed);
+                if by != 0 {
+                    super::balance::woken(self, by - 1);
+                }
                 return Poll::Ready(Ok(v));
             }
             table.registered();
