@@ -20,7 +20,7 @@ pub struct StubHost {
     zygote_pid: i32,
     pub(super) slots: Numbers,
     pub(super) blocks: Numbers,
-    vdso: Option<u64>,
+    vdso: Option<(u64, u64)>,
 }
 
 /// A bounded set of small numbers, the lowest free first.
@@ -159,7 +159,8 @@ impl StubHost {
             .collect();
         let seq = self.zygote_command(&moves, &[]);
         if self.zygote_wait(seq).is_ok() {
-            self.vdso = parts.iter().find(|p| p.2).map(|p| VDSO_BASE + (p.0 - base));
+            self.vdso =
+                parts.iter().find(|p| p.2).map(|p| (VDSO_BASE + (p.0 - base), VDSO_BASE + (p.1 - base)));
             return Ok(());
         }
         let drops: Vec<Op> = parts
@@ -214,8 +215,8 @@ impl StubHost {
         self.doorbell.fd()
     }
 
-    /// Address of the host's vDSO in every stub, if the host has one.
-    pub fn vdso(&self) -> Option<u64> {
+    /// Start and end of the host's vDSO in every stub, if the host has one.
+    pub fn vdso(&self) -> Option<(u64, u64)> {
         self.vdso
     }
 

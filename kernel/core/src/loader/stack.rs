@@ -104,7 +104,7 @@ pub(super) async fn build(
     let secure = u64::from(cred.uid != cred.euid || cred.gid != cred.egid);
     let host = arch::host::auxv;
     let mut auxv: Vec<(u64, u64)> = Vec::with_capacity(24);
-    auxv.extend(space::vdso().map(|v| (AT_SYSINFO_EHDR, v)));
+    auxv.extend(space::vdso().map(|v| (AT_SYSINFO_EHDR, v.0)));
     auxv.extend([
         (AT_HWCAP, host(AT_HWCAP)),
         (AT_PAGESZ, PAGE_SIZE as u64),

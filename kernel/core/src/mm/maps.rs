@@ -29,26 +29,35 @@ impl Mm {
     /// All areas in order.
     pub fn maps(&self) -> Vec<MapInfo> {
         let i = self.inner.read();
-        i.vmas
-            .iter()
-            .map(|v| {
-                let mut resident = 0;
-                i.pt.for_each(v.start, v.end, |_, _| resident += 1);
-                let (offset, file) = match &v.backing {
-                    Backing::Anon => (0, None),
-                    Backing::File { offset, file, .. } => (*offset, file.clone()),
-                };
-                MapInfo {
-                    start: v.start,
-                    end: v.end,
-                    prot: v.prot,
-                    shared: v.shared,
-                    offset,
-                    file,
-                    name: v.name,
-                    resident,
-                }
-            })
-            .collect()
+        // The host's vDSO is no area of ours, but programs look for it here.
+        let vdso = super::space::vdso().map(|(start, end)| MapInfo {
+            start,
+            end,
+            prot: 5,
+            shared: false,
+            offset: 0,
+            file: None,
+            name: "[vdso]",
+            resident: (end - start) / klib::addr::PAGE_SIZE as u64,
+        });
+        let areas = i.vmas.iter().map(|v| {
+            let mut resident = 0;
+            i.pt.for_each(v.start, v.end, |_, _| resident += 1);
+            let (offset, file) = match &v.backing {
+                Backing::Anon => (0, None),
+                Backing::File { offset, file, .. } => (*offset, file.clone()),
+            };
+            MapInfo {
+                start: v.start,
+                end: v.end,
+                prot: v.prot,
+                shared: v.shared,
+                offset,
+                file,
+                name: v.name,
+                resident,
+            }
+        });
+        areas.chain(vdso).collect()
     }
 }

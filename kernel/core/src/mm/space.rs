@@ -70,8 +70,8 @@ pub fn init(host: Arc<StubHost>) {
     executor::spawn(fill());
 }
 
-/// Address of the host's vDSO in guests.
-pub fn vdso() -> Option<u64> {
+/// Start and end of the host's vDSO in guests.
+pub fn vdso() -> Option<(u64, u64)> {
     pool().host.vdso()
 }
 
