@@ -28,6 +28,11 @@ pub trait FileOps: Any + Send + Sync {
         Err(Errno::EINVAL)
     }
 
+    /// As [`try_write`](Self::try_write) for files where it matters who writes (sockets: SCM_CREDENTIALS).
+    fn try_write_as(&self, _cur: &Task, file: &File, pos: u64, from: &mut IovIter<'_>) -> Result<usize> {
+        self.try_write(file, pos, from)
+    }
+
     /// Brings `len` bytes at `pos` into memory.
     fn fill(&self, _pos: u64, _len: usize) -> BoxFuture<'_, Result<()>> {
         Box::pin(async { Ok(()) })
@@ -275,7 +280,7 @@ impl File {
             let r = if read {
                 self.ops.try_read_as(cur, self, pos, iov)
             } else {
-                self.ops.try_write(self, pos, iov)
+                self.ops.try_write_as(cur, self, pos, iov)
             };
             let fault = iov.take_fault();
             let err = match r {

@@ -1,6 +1,6 @@
 //! An open socket as a file: read, write, poll, ioctl, close.
 
-use super::{RecvMsg, SendMsg, Socket, ioctl};
+use super::{RecvMsg, SendMsg, Socket, Ucred, ioctl};
 use crate::fs::anon;
 use crate::fs::file::{File, FileOps};
 use crate::fs::iov::IovIter;
@@ -38,9 +38,15 @@ impl FileOps for SocketFile {
         self.sock.try_recv(&mut RecvMsg::default(), to)
     }
 
-    fn try_write(&self, _file: &File, _pos: u64, from: &mut IovIter<'_>) -> Result<usize> {
-        let flags = if self.sock.common().ty == c::SOCK_SEQPACKET { c::MSG_EOR } else { 0 };
-        self.sock.try_send(&mut SendMsg { flags, ..SendMsg::default() }, from)
+    fn try_write_as(&self, cur: &Task, _file: &File, _pos: u64, from: &mut IovIter<'_>) -> Result<usize> {
+        let com = self.sock.common();
+        let flags = if com.ty == c::SOCK_SEQPACKET { c::MSG_EOR } else { 0 };
+        // Only here does it matter who writes; transfers of the other families are spared the look.
+        let cred = (com.family == c::AF_UNIX).then(|| {
+            let cred = cur.cred();
+            Ucred { pid: cur.tgid(), uid: cred.uid, gid: cred.gid }
+        });
+        self.sock.try_send(&mut SendMsg { flags, cred, ..SendMsg::default() }, from)
     }
 
     fn poll(&self, _file: &File, table: &mut PollTable) -> u32 {
