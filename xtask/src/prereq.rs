@@ -107,5 +107,7 @@ pub fn ensure(needs: &[&[Need]]) -> Result<()> {
 
 /// The same for what a command can do without: true if it is there.
 pub fn have(needs: &[&[Need]]) -> bool {
-    missing(needs).is_empty() || (is_root() && ensure(needs).is_ok())
+    // One by one: a package that this Debian lacks must not keep the others out.
+    let bring = |n: &Need| missing(&[&[*n]]).is_empty() || (is_root() && ensure(&[&[*n]]).is_ok());
+    needs.iter().flat_map(|n| n.iter()).filter(|n| !bring(n)).count() == 0
 }
