@@ -66,7 +66,6 @@ pub const SUITES: &[Suite] = &[
     ),
     Suite {
         limit_s: 300,
-        ready: false,
         ..suite(
             "usertest",
             "usertest run --limit=30 | tr -d '\\r' >/tmp/out; grep '^not ok' /tmp/out; tail -1 /tmp/out; grep -q ' 0 failed' /tmp/out && echo @@PASS",
