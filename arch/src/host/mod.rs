@@ -11,10 +11,12 @@ pub mod limits;
 pub mod malloc;
 pub mod mmap;
 pub mod random;
+pub mod rawip;
 pub mod signal;
 pub mod tap;
 pub mod term;
 pub mod thread;
+pub mod udp;
 
 use uapi::Errno;
 

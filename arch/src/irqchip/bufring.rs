@@ -1,5 +1,6 @@
 //! Provided buffers (io_uring_register_buf_ring(3)): a ring of equal slots from which the host picks one for each frame.
 
+use super::source::CONTROL_LEN;
 use crate::host::mmap::AnonMap;
 use std::ops::Range;
 use std::ptr::NonNull;
@@ -127,7 +128,7 @@ impl BufRing {
             return None;
         }
         self.available.fetch_sub(1, Ordering::SeqCst);
-        Some(RxSlot { ring: Arc::clone(self), bid, start: self.headroom, len })
+        Some(RxSlot { ring: Arc::clone(self), bid, start: self.headroom, len, segment: 0 })
     }
 }
 
@@ -137,9 +138,40 @@ pub struct RxSlot {
     bid: u16,
     start: usize,
     len: usize,
+    /// Bytes a datagram if the slot holds several; else 0.
+    segment: u16,
 }
 
+/// struct io_uring_recvmsg_out (uapi/linux/io_uring.h): four u32, the lengths of name, control data and payload, flags.
+const MSG_OUT_LEN: usize = 16;
+/// recvmsg(2): UDP_GRO's control message holds an int.
+const UDP_GRO: u32 = 104;
+
 impl RxSlot {
+    /// Bytes a datagram, if UDP_GRO has put several of them (all alike but for a shorter last) behind each other.
+    pub fn segment(&self) -> Option<usize> {
+        (self.segment > 0).then_some(usize::from(self.segment))
+    }
+
+    /// Takes what a standing recvmsg has put in front of the payload. `None` if it is not there.
+    pub(super) fn strip_msg(mut self) -> Option<Self> {
+        let skip = MSG_OUT_LEN + CONTROL_LEN;
+        let data = self.data();
+        if data.len() < skip {
+            return None;
+        }
+        let word = |at: usize| data.get(at..)?.first_chunk::<4>().map(|b| u32::from_ne_bytes(*b));
+        // struct cmsghdr: u64 length, level, type; then the data.
+        let cmsg = MSG_OUT_LEN;
+        let there = word(4)? >= 20 && word(cmsg + 8)? == libc::SOL_UDP as u32 && word(cmsg + 12)? == UDP_GRO;
+        let size = word(cmsg + 16)?;
+        let total = data.len() - skip;
+        self.segment = u16::try_from(size).ok().filter(|&s| there && usize::from(s) < total).unwrap_or(0);
+        self.start += skip;
+        self.len = total;
+        Some(self)
+    }
+
     /// The frame.
     pub fn data(&self) -> &[u8] {
         self.whole().get(self.range()).unwrap_or_default()

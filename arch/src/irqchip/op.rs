@@ -32,6 +32,8 @@ pub enum Op {
     ReadSlot { fd: HostFd, bufs: Arc<BufRing>, multi: bool },
     /// Receives frames into provided slots; `multi` keeps it standing (hosts since 6.0).
     RecvSlot { fd: HostFd, bufs: Arc<BufRing>, multi: bool },
+    /// Receives datagrams into provided slots with what UDP_GRO says of them ([`RxSlot::segment`]); always standing.
+    RecvMsgSlot { fd: HostFd, bufs: Arc<BufRing> },
     /// fsync(2), or fdatasync(2) if `data_only`.
     Fsync { fd: HostFd, data_only: bool },
     /// fallocate(2); `mode` holds FALLOC_FL_ bits.
@@ -94,7 +96,7 @@ impl Op {
             Self::Read { .. } | Self::ReadMem { .. } => OpKind::Read,
             Self::Write { .. } | Self::WriteMem { .. } => OpKind::Write,
             Self::WriteSource { .. } | Self::SendSource { .. } => OpKind::Tx,
-            Self::ReadSlot { .. } | Self::RecvSlot { .. } => OpKind::Rx,
+            Self::ReadSlot { .. } | Self::RecvSlot { .. } | Self::RecvMsgSlot { .. } => OpKind::Rx,
             Self::Fsync { .. } | Self::Fallocate { .. } => OpKind::Sync,
             Self::Accept { .. } => OpKind::Accept,
         }
@@ -276,6 +278,12 @@ pub(super) enum Held {
     /// A group of slots.
     Slots {
         bufs: Arc<BufRing>,
+        _fd: HostFd,
+    },
+    /// A group of slots in which each datagram lies behind what recvmsg(2) says of it.
+    MsgSlots {
+        bufs: Arc<BufRing>,
+        _msg: Box<libc::msghdr>,
         _fd: HostFd,
     },
     /// The result is a new descriptor.

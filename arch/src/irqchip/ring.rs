@@ -1,10 +1,10 @@
 //! The ring of one CPU: submission, the one waiting call, reaping.
 
-use super::bufring::BufRing;
+use super::bufring::{BufRing, RxSlot};
 use super::doorbell::Doorbell;
 use super::op::{Completion, Held, Op, OpId, OpKind, Outcome, Payload, Sink};
 use super::probe::{Features, explain};
-use super::source::VecOp;
+use super::source::{VecOp, control_room};
 use crate::host::from_io;
 use io_uring::squeue::{Entry, Flags};
 use io_uring::types::Fd;
@@ -352,6 +352,9 @@ impl Ring {
             let more = cqueue::more(flags);
             let frame = match (&slot.held, cqueue::buffer_select(flags)) {
                 (Held::Slots { bufs, .. }, Some(bid)) => bufs.take(bid, res.max(0) as usize),
+                (Held::MsgSlots { bufs, .. }, Some(bid)) => {
+                    bufs.take(bid, res.max(0) as usize).and_then(RxSlot::strip_msg)
+                }
                 _ => None,
             };
             let (sink, held, kind) = if more {
@@ -484,6 +487,11 @@ fn build(op: Op) -> (Entry, Held) {
                 e.build().flags(Flags::BUFFER_SELECT)
             };
             (e, Held::Slots { bufs, _fd: fd })
+        }
+        Op::RecvMsgSlot { fd, bufs } => {
+            let msg = control_room();
+            let e = opcode::RecvMsgMulti::new(Fd(fd.as_raw_fd()), &raw const *msg, bufs.group()).build();
+            (e, Held::MsgSlots { bufs, _msg: msg, _fd: fd })
         }
         Op::Fsync { fd, data_only } => {
             let mut e = opcode::Fsync::new(Fd(fd.as_raw_fd()));

@@ -53,6 +53,11 @@ pub trait IoSource: Send + 'static {
         None
     }
 
+    /// Which of the queue's descriptors sends it, where there are several (a tunnel's source ports).
+    fn lane(&self) -> usize {
+        0
+    }
+
     /// Datagram size for UDP_SEGMENT (udp(7)): the host cuts the payload into datagrams of this many bytes.
     fn udp_segment(&self) -> Option<u16> {
         None
@@ -115,7 +120,16 @@ impl IoMem {
 }
 
 /// Room for one control message with a u16 (cmsg(3): header of 16 bytes, data padded to 8).
-const CONTROL_LEN: usize = 24;
+pub(super) const CONTROL_LEN: usize = 24;
+
+/// A message header that asks for no name, and for control messages of [`CONTROL_LEN`] bytes, which a standing recvmsg
+/// puts into the slot.
+pub(super) fn control_room() -> Box<libc::msghdr> {
+    // SAFETY: all-zero is a valid msghdr (null pointers, zero lengths).
+    let mut msg = unsafe { MaybeUninit::<libc::msghdr>::zeroed().assume_init() };
+    msg.msg_controllen = CONTROL_LEN;
+    Box::new(msg)
+}
 
 /// A source under way: the pieces as the host wants them. Boxed, since the host is given its addresses.
 pub(super) struct VecOp {

@@ -414,3 +414,62 @@ fn doorbell_ends_a_wait_and_is_coalesced() {
     }
     assert!(ring.counters().doorbells >= 200);
 }
+
+/// A train of datagrams for a socket that is not connected.
+struct Train {
+    data: Vec<u8>,
+    to: Vec<u8>,
+    size: u16,
+}
+
+impl IoSource for Train {
+    fn segments<'a>(&'a self, out: &mut Segments<'a>) {
+        out.push(&self.data);
+    }
+    fn name(&self) -> Option<&[u8]> {
+        Some(&self.to)
+    }
+    fn udp_segment(&self) -> Option<u16> {
+        Some(self.size)
+    }
+}
+
+#[test]
+fn trains_of_datagrams_arrive_whole() {
+    use crate::host::udp;
+    let mut ring = ring();
+    if !ring.features().recv_multi {
+        return println!("skipped: no standing receives");
+    }
+    let log = Arc::new(Log::default());
+    let open = || udp::open("127.0.0.1:0".parse().expect("address"), udp::IpOptions::default(), true);
+    let (a, b) = (open().expect("socket"), open().expect("socket"));
+    let to = udp::sockaddr(udp::local_addr(&b).expect("address"));
+    let bufs = ring.new_bufring(4, 68 * 1024, 192).expect("buffers");
+    let op = Op::RecvMsgSlot { fd: b.clone(), bufs: Arc::clone(&bufs) };
+    let id = ring.submit(op, Sink::Irq(log.clone(), 1));
+    let data: Vec<u8> = (0..30 * 1000 + 10u32).map(|i| (i / 7) as u8).collect();
+    let train = Train { data: data.clone(), to, size: 1000 };
+    ring.submit(Op::SendSource { fd: a, source: Box::new(train), flags: 0 }, Sink::Irq(log.clone(), 2));
+    let mut whole = Vec::new();
+    let mut slots = 0;
+    while whole.len() < data.len() {
+        for (token, outcome) in run(&mut ring, &log, 1) {
+            match outcome.payload {
+                Payload::Slot(s) if token == 1 => {
+                    assert_eq!(s.range().start, 192 + 40);
+                    assert!(s.len() <= 1000 || s.segment() == Some(1000), "{:?}", s.segment());
+                    whole.extend_from_slice(s.data());
+                    slots += 1;
+                }
+                _ if token == 2 => assert_eq!(outcome.result, Ok(data.len() as u32)),
+                _ => panic!("{:?}", outcome.result),
+            }
+        }
+    }
+    assert_eq!(whole, data);
+    println!("{slots} slots");
+    ring.cancel(id);
+    settle(&mut ring);
+    assert_eq!(bufs.available(), 4);
+}

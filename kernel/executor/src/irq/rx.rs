@@ -16,6 +16,9 @@ pub enum RxKind {
     Read,
     /// recv(2): sockets.
     Recv,
+    /// recvmsg(2): UDP sockets with UDP_GRO, whose slots may hold several datagrams ([`RxSlot::segment`]). On a host
+    /// without standing receives UDP_GRO is switched off and it is as `Recv`.
+    RecvMsg,
 }
 
 /// How to receive.
@@ -63,11 +66,14 @@ impl RxStream {
             let f = ring.features();
             let multi = match cfg.kind {
                 RxKind::Read => f.read_multi,
-                RxKind::Recv => f.recv_multi,
+                RxKind::Recv | RxKind::RecvMsg => f.recv_multi,
             };
             ring.new_bufring(cfg.slots, cfg.slot_size, cfg.headroom).map(|b| (b, cpu, multi))
         })
         .ok_or(Errno::ENXIO)??;
+        if cfg.kind == RxKind::RecvMsg && !multi {
+            arch::host::udp::set_gro(fd, false)?;
+        }
         let shared = Arc::new(Shared {
             fd: fd.clone(),
             kind: cfg.kind,
@@ -141,7 +147,8 @@ impl Shared {
         let (fd, bufs, multi) = (self.fd.clone(), Arc::clone(&self.bufs), self.multi);
         let op = match self.kind {
             RxKind::Read => Op::ReadSlot { fd, bufs, multi },
-            RxKind::Recv => Op::RecvSlot { fd, bufs, multi },
+            RxKind::RecvMsg if multi => Op::RecvMsgSlot { fd, bufs },
+            RxKind::Recv | RxKind::RecvMsg => Op::RecvSlot { fd, bufs, multi },
         };
         let sink = Sink::Irq(Arc::new(RxIrq(Arc::clone(self))), 0);
         let place = with_ring(|ring, cpu| Place { cpu, id: ring.submit(op, sink) });

@@ -44,6 +44,8 @@ pub struct TxQueue(Arc<Shared>);
 
 struct Shared {
     fd: HostFd,
+    /// Further descriptors, by [`IoSource::lane`] - 1.
+    lanes: Vec<HostFd>,
     kind: TxKind,
     depth: usize,
     state: Mutex<State>,
@@ -89,7 +91,19 @@ impl State {
 impl TxQueue {
     /// A queue of at most `depth` frames.
     pub fn new(fd: &HostFd, kind: TxKind, depth: usize, done: Arc<dyn TxDone>) -> Self {
-        Self(Arc::new(Shared { fd: fd.clone(), kind, depth: depth.max(1), state: Mutex::default(), done }))
+        Self::with_lanes(fd, Vec::new(), kind, depth, done)
+    }
+
+    /// As [`new`](Self::new), with further descriptors: a source that names lane N leaves by `lanes[N - 1]`, others by `fd`.
+    pub fn with_lanes(
+        fd: &HostFd,
+        lanes: Vec<HostFd>,
+        kind: TxKind,
+        depth: usize,
+        done: Arc<dyn TxDone>,
+    ) -> Self {
+        let (fd, depth) = (fd.clone(), depth.max(1));
+        Self(Arc::new(Shared { fd, lanes, kind, depth, state: Mutex::default(), done }))
     }
 
     /// Queues a frame; gives it back if the queue is full. Nothing is sent before [`flush`](Self::flush).
@@ -161,7 +175,8 @@ impl Shared {
         };
         let handler: Arc<dyn IrqHandler> = Arc::new(TxIrq(Arc::clone(self)));
         let ops = batch.into_iter().enumerate().map(|(i, source)| {
-            let fd = self.fd.clone();
+            let lane = source.lane().checked_sub(1).and_then(|n| self.lanes.get(n));
+            let fd = lane.unwrap_or(&self.fd).clone();
             let op = match self.kind {
                 TxKind::Write => Op::WriteSource { fd, source, nowait: !chained },
                 TxKind::Send => Op::SendSource { fd, source, flags: if chained { 0 } else { MSG_DONTWAIT } },
