@@ -127,7 +127,7 @@ impl MmInner {
             if write && !here.writable() {
                 // A protection that the stub has not heard of yet: another thread may still write the old frame, and
                 // what it writes after the copy would be lost.
-                if vma.private() && frames().owners(here.pfn()) > 1 && !tlb.is_settled() {
+                if vma.private() && !self.pt.owns(page) && !tlb.is_settled() {
                     return Ok(Step::Settle(tlb.now()));
                 }
                 copy_on_write(&mut self.pt, vma, tlb, start, end, page)?;
@@ -182,7 +182,7 @@ impl MmInner {
             end = limit.min(vma.end);
             // Only as far as nothing is there yet.
             let mut at = start;
-            while at < end && self.pt.chunk(at).is_none() {
+            while at < end && self.pt.run_is_empty(at) {
                 at += RUN_SIZE as u64 - at % RUN_SIZE as u64;
             }
             end = end.min(at.max(start + PAGE_SIZE as u64));
@@ -283,25 +283,28 @@ fn copy_on_write(
         }
         return Ok(());
     }
+    // From here on the count of a frame says who else has it.
+    pt.unshare(start, end);
     let f = frames();
-    let mut todo: Vec<(u64, Pte)> = Vec::with_capacity(RUN_PAGES);
+    // Who else has a frame is asked once: others may let go of it meanwhile.
+    let mut todo: Vec<(u64, Pte, bool)> = Vec::with_capacity(RUN_PAGES);
     pt.for_each(start, end, |a, p| {
         if !p.writable() {
-            todo.push((a, p));
+            todo.push((a, p, f.owners(p.pfn()) > 1));
         }
     });
-    let must_copy = todo.iter().filter(|(_, p)| f.owners(p.pfn()) > 1).count();
+    let must_copy = todo.iter().filter(|(.., copy)| *copy).count();
     // One contiguous reservation, so that the host's mappings join again; else page by page.
-    let mut fresh = if must_copy > 0 { f.alloc(must_copy).ok() } else { None };
-    for (addr, old) in todo {
+    let mut fresh = if must_copy > 0 { f.alloc_raw(must_copy).ok() } else { None };
+    for (addr, old, copy) in todo {
         let mut new = old;
-        if f.owners(old.pfn()) > 1 {
+        if copy {
             let pfn: Pfn = match fresh {
                 Some(p) => {
                     fresh = Some(p.add(1));
                     p
                 }
-                None if addr == page => f.alloc(1).map_err(|_| BadFault::NoMemory)?,
+                None if addr == page => f.alloc_raw(1).map_err(|_| BadFault::NoMemory)?,
                 None => continue,
             };
             f.phys().copy(old.pfn().offset(), pfn.offset(), PAGE_SIZE);

@@ -88,16 +88,24 @@ impl Frames {
     /// Hands out `n` (1..=16) neighbouring zeroed frames with a count of one each, reclaiming cached pages if needed.
     /// `ENOMEM`: `mem=` is full.
     pub fn alloc(&self, n: usize) -> Result<Pfn> {
-        match self.try_alloc(n) {
-            Some(p) => Ok(p),
-            None => {
-                super::reclaim::shrink(n.max(64) as u64);
-                self.try_alloc(n).ok_or(Errno::ENOMEM)
-            }
-        }
+        self.reclaiming(n, || self.try_alloc(n, true))
     }
 
-    fn try_alloc(&self, n: usize) -> Option<Pfn> {
+    /// As [`alloc`](Self::alloc), but the frames may hold old data of anybody: the caller writes all of each before
+    /// anything can read it.
+    pub fn alloc_raw(&self, n: usize) -> Result<Pfn> {
+        self.reclaiming(n, || self.try_alloc(n, false))
+    }
+
+    fn reclaiming(&self, n: usize, f: impl Fn() -> Option<Pfn>) -> Result<Pfn> {
+        if let Some(p) = f() {
+            return Ok(p);
+        }
+        super::reclaim::shrink(n.max(64) as u64);
+        f().ok_or(Errno::ENOMEM)
+    }
+
+    fn try_alloc(&self, n: usize, zero: bool) -> Option<Pfn> {
         debug_assert!((1..=RUN_PAGES).contains(&n));
         let want = if n == RUN_PAGES { FULL } else { (1u16 << n) - 1 };
         let mut inner = self.inner.lock();
@@ -131,7 +139,7 @@ impl Frames {
         self.free.fetch_sub(n as u64, Ordering::Relaxed);
         let first = Pfn(run * RUN_PAGES as u32 + start as u32);
         for i in 0..n {
-            if stale >> (start + i) & 1 != 0 {
+            if zero && stale >> (start + i) & 1 != 0 {
                 self.phys.zero(first.add(i as u32).offset(), PAGE_SIZE);
             }
             self.count(first.add(i as u32)).store(1, Ordering::Release);
@@ -156,26 +164,49 @@ impl Frames {
 
     /// One owner less; the last one frees the frame.
     pub fn put(&self, pfn: Pfn) {
-        if self.count(pfn).fetch_sub(1, Ordering::AcqRel) != 1 {
+        self.put_all([pfn]);
+    }
+
+    /// One owner less for each of several frames; neighbours are freed together.
+    pub fn put_all(&self, pfns: impl IntoIterator<Item = Pfn>) {
+        let (mut run, mut mask) = (0, 0);
+        for pfn in pfns {
+            if self.count(pfn).fetch_sub(1, Ordering::AcqRel) != 1 {
+                continue;
+            }
+            let r = pfn.0 / RUN_PAGES as u32;
+            if r != run {
+                self.free_in_run(run, mask);
+                (run, mask) = (r, 0);
+            }
+            mask |= 1 << (pfn.0 % RUN_PAGES as u32);
+        }
+        self.free_in_run(run, mask);
+    }
+
+    fn free_in_run(&self, run: u32, mask: u16) {
+        if mask == 0 {
             return;
         }
-        let run = pfn.0 / RUN_PAGES as u32;
         let r = run as usize;
         let mut give = Vec::new();
         {
             let mut inner = self.inner.lock();
-            inner.masks[r] |= 1 << (pfn.0 % RUN_PAGES as u32);
+            let was_partial = inner.masks[r] != 0;
+            inner.masks[r] |= mask;
             if inner.masks[r] == FULL {
-                inner.partial.remove(&run);
+                if was_partial {
+                    inner.partial.remove(&run);
+                }
                 inner.stale.push(run);
                 if inner.stale.len() > KEEP_USED_RUNS {
                     give = inner.stale.drain(..KEEP_USED_RUNS / 2).collect();
                 }
-            } else {
+            } else if !was_partial {
                 inner.partial.insert(run);
             }
         }
-        self.free.fetch_add(1, Ordering::Relaxed);
+        self.free.fetch_add(u64::from(mask.count_ones()), Ordering::Relaxed);
         self.give_back(give);
     }
 
@@ -209,23 +240,23 @@ mod tests {
     fn runs_break_and_heal_and_old_data_is_gone() {
         let f = Frames::new(PhysMem::new(4 * RUN_SIZE).unwrap());
         let a = f.alloc(16).unwrap();
-        let b = f.try_alloc(3).unwrap();
-        let c = f.try_alloc(5).unwrap();
+        let b = f.try_alloc(3, true).unwrap();
+        let c = f.try_alloc(5, true).unwrap();
         assert_eq!(b.0 / 16, c.0 / 16, "small ones share a run");
         f.phys().write(a.offset(), b"old");
         f.get(a);
         f.put(a);
         assert_eq!(f.owners(a), 1);
         (0..16).for_each(|i| f.put(a.add(i)));
-        let d = f.try_alloc(16).unwrap();
+        let d = f.try_alloc(16, true).unwrap();
         let mut buf = [1; 3];
         f.phys().read(d.offset(), &mut buf);
         assert_eq!(buf, [0; 3]);
-        assert!(f.try_alloc(16).is_some());
-        assert!(f.try_alloc(16).is_some());
-        assert!(f.try_alloc(16).is_none());
+        assert!(f.try_alloc(16, true).is_some());
+        assert!(f.try_alloc(16, true).is_some());
+        assert!(f.try_alloc(16, true).is_none());
         assert_eq!(f.free_pages(), 8);
-        assert!(f.try_alloc(8).is_some());
-        assert!(f.try_alloc(1).is_none());
+        assert!(f.try_alloc(8, true).is_some());
+        assert!(f.try_alloc(1, true).is_none());
     }
 }

@@ -41,8 +41,7 @@ impl Mm {
             resident: (end - start) / klib::addr::PAGE_SIZE as u64,
         });
         let areas = i.vmas.iter().map(|v| {
-            let mut resident = 0;
-            i.pt.for_each(v.start, v.end, |_, _| resident += 1);
+            let resident = i.pt.resident_in(v.start, v.end);
             let (offset, file) = match &v.backing {
                 Backing::Anon => (0, None),
                 Backing::File { offset, file, .. } => (*offset, file.clone()),

@@ -1,6 +1,5 @@
 //! A guest address space.
 
-use super::frames::frames;
 use super::pte::PageTable;
 use super::space::Space;
 use super::vma::VmaTree;
@@ -115,20 +114,19 @@ impl Drop for Mm {
     /// Ends the host process; its frames are free when the host says that it is gone, for until then its threads may
     /// still write to them.
     fn drop(&mut self) {
-        let inner = self.inner.get_mut();
+        let pt = std::mem::take(&mut self.inner.get_mut().pt);
         if !*self.owner.get_mut() {
-            inner.pt.for_each(0, GUEST_END, |_, p| frames().put(p.pfn()));
             return;
         }
-        let mut held = self.space.tlb.kill();
+        let held = self.space.tlb.kill();
         self.space.kill();
-        inner.pt.for_each(0, GUEST_END, |_, p| held.push(p.pfn()));
         let space = Arc::clone(&self.space);
         executor::spawn(async move {
             if let Some(fd) = space.stub.pidfd() {
                 poll_fd(fd.as_raw_fd(), POLLIN).await.ok();
             }
-            held.into_iter().for_each(|p| frames().put(p));
+            drop(pt);
+            drop(held);
             drop(space);
         });
     }

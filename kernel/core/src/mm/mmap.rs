@@ -3,7 +3,7 @@
 use super::fault::{host_prot, rights};
 use super::frames::frames;
 use super::mm::{MMAP_TOP, Mm, MmInner};
-use super::tlb::{Ticket, Tlb};
+use super::tlb::{Held, Ticket, Tlb};
 use super::vma::{Backing, MAX_AREAS, Vma};
 use crate::{Errno, Result};
 use arch::mm::MapOp;
@@ -50,20 +50,13 @@ fn range(addr: u64, len: u64) -> Result<(u64, u64)> {
 impl MmInner {
     /// Takes the pages of a range out of the page table; the stub forgets them, then the frames are freed.
     pub(super) fn zap(&mut self, tlb: &Tlb, start: u64, end: u64) {
-        let mut gone = Vec::new();
-        let (mut low, mut high) = (u64::MAX, 0);
-        self.pt.for_each_mut(start, end, |addr, p| {
-            if p.mapped() {
-                low = low.min(addr);
-                high = addr + PAGE_SIZE as u64;
-            }
-            gone.push(p.pfn());
-            *p = super::pte::Pte::default();
-        });
-        if low < high {
+        let (mut leaves, mut pages) = (Vec::new(), Vec::new());
+        let mapped = self.pt.take(start, end, |l| leaves.push(l), |p| pages.push(p));
+        if let Some((low, high)) = mapped {
             tlb.push(MapOp::Unmap { va: low, len: high - low });
         }
-        gone.into_iter().for_each(|p| tlb.put_after(p));
+        leaves.into_iter().for_each(|l| tlb.drop_after(Held::Leaf(l)));
+        pages.into_iter().for_each(|p| tlb.put_after(p));
     }
 
     fn unmap(&mut self, tlb: &Tlb, start: u64, end: u64) -> Vec<Vma> {
@@ -143,6 +136,7 @@ impl MmInner {
         self.vmas.update(start, end, |v| v.prot = prot);
         let f = frames();
         let Self { vmas, pt, .. } = self;
+        pt.unshare(start, end);
         pt.for_each_mut(start, end, |addr, p| {
             let Some(vma) = vmas.find(addr) else { return };
             // A private page that others own too stays read-only until it is copied.

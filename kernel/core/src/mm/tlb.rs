@@ -5,6 +5,7 @@
 //! change takes away are freed only when the host has confirmed it.
 
 use super::frames::frames;
+use super::pte::Leaf;
 use crate::{Errno, Result};
 use arch::mm::{MAPPER_BATCH, MapOp};
 use arch::user::Mapper;
@@ -14,10 +15,27 @@ use klib::waitqueue::WaitQueue;
 use parking_lot::Mutex;
 use std::collections::VecDeque;
 use std::os::fd::AsRawFd;
+use std::sync::Arc;
 
 /// Names a point of the queue: everything queued before it.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, Debug)]
 pub struct Ticket(u64);
+
+/// What is given back once no stub maps it: dropping it does.
+pub enum Held {
+    /// One reference on a frame.
+    Frame(Pfn),
+    /// A leaf of a page table, with its references.
+    Leaf(Arc<Leaf>),
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        if let Self::Frame(pfn) = self {
+            frames().put(*pfn);
+        }
+    }
+}
 
 struct Queue {
     ops: VecDeque<MapOp>,
@@ -25,7 +43,7 @@ struct Queue {
     queued: u64,
     done: u64,
     /// Frames to be freed when `done` has reached the number.
-    quarantine: VecDeque<(u64, Pfn)>,
+    quarantine: VecDeque<(u64, Held)>,
     /// The mapper, while nobody drives it.
     mapper: Option<Mapper>,
     dead: bool,
@@ -72,15 +90,20 @@ impl Tlb {
 
     /// Frees a frame (drops one owner) once everything queued so far is done.
     pub fn put_after(&self, pfn: Pfn) {
+        self.drop_after(Held::Frame(pfn));
+    }
+
+    /// Drops what may still be mapped once everything queued so far is done.
+    pub fn drop_after(&self, held: Held) {
         let mut q = self.queue.lock();
         if !q.dead && q.done == q.queued {
             drop(q);
-            frames().put(pfn);
+            drop(held);
             return;
         }
         // Of a dead stub: `Mm` frees it when the host process has ended.
         let at = q.queued;
-        q.quarantine.push_back((at, pfn));
+        q.quarantine.push_back((at, held));
     }
 
     /// True once the stub is known to be gone.
@@ -157,12 +180,12 @@ impl Tlb {
                 }
             }
         }
-        free.into_iter().for_each(|p| frames().put(p));
+        drop(free);
         self.progress.wake_all();
     }
 
-    /// The stub is gone: nothing more will be done, whoever waits is told. Gives the frames that were still held.
-    pub fn kill(&self) -> Vec<Pfn> {
+    /// The stub is gone: nothing more will be done, whoever waits is told. Gives what was still held.
+    pub fn kill(&self) -> Vec<Held> {
         let mut q = self.queue.lock();
         q.dead = true;
         q.ops.clear();

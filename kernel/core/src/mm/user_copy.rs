@@ -41,10 +41,10 @@ impl MmInner {
         let mut done = 0;
         while done < len {
             let at = addr + done as u64;
-            let Some(chunk) = self.pt.chunk(at) else { break };
+            let Some(leaf) = self.pt.leaf(at) else { break };
             let mut i = super::pte::index(at);
             let off = at as usize % PAGE_SIZE;
-            let start = chunk[i];
+            let start = leaf.pte(i);
             let ok = |p: super::pte::Pte| p.present() && if write { p.writable() } else { p.readable() };
             if !ok(start) {
                 break;
@@ -52,11 +52,14 @@ impl MmInner {
             // Neighbours in the run that are neighbours in the file are one piece.
             let mut n = PAGE_SIZE - off;
             let in_run = RUN_SIZE - (at as usize % RUN_SIZE);
-            while n < (len - done).min(in_run)
-                && ok(chunk[i + 1])
-                && chunk[i + 1].pfn().0 == chunk[i].pfn().0 + 1
-            {
+            let mut pfn = start.pfn();
+            while n < (len - done).min(in_run) {
+                let next = leaf.pte(i + 1);
+                if !ok(next) || next.pfn() != pfn.add(1) {
+                    break;
+                }
                 i += 1;
+                pfn = next.pfn();
                 n += PAGE_SIZE;
             }
             let n = n.min(len - done);
