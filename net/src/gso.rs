@@ -49,34 +49,68 @@ fn headers(data: &[u8]) -> Option<(Packet, usize)> {
     (pkt.l4 + len <= pkt.end).then_some((pkt, pkt.l4 + len))
 }
 
-/// Cuts the frame (Ethernet header first) and hands each segment, checksums complete, to `emit`. False if the frame is
-/// not what its metadata says; nothing has been emitted then.
-pub fn segment(skb: &Skb, pool: &Arc<SkbPool>, mut emit: impl FnMut(Skb)) -> bool {
-    let Some(GsoInfo { kind, size, .. }) = skb.gso else { return false };
-    let size = usize::from(size);
-    let data = skb.data();
-    let Some(l3) = data.get(ETH_HLEN..) else { return false };
-    let Some((pkt, hlen)) = headers(l3) else { return false };
-    let wanted = if kind == GsoType::Udp { IPPROTO_UDP } else { IPPROTO_TCP };
-    if size == 0 || pkt.proto != wanted {
-        return false;
+/// A super-frame about to be cut: how many segments it has, and each of them on demand.
+pub struct Cut<'a> {
+    /// Ethernet, IP and transport headers.
+    head: &'a [u8],
+    payload: &'a [u8],
+    pkt: Packet,
+    size: usize,
+    udp: bool,
+}
+
+impl<'a> Cut<'a> {
+    /// Looks at a frame (Ethernet header first). `None` if it is not what its metadata says.
+    pub fn new(skb: &'a Skb) -> Option<Self> {
+        let GsoInfo { kind, size, .. } = skb.gso?;
+        let data = skb.data();
+        let l3 = data.get(ETH_HLEN..)?;
+        let (pkt, hlen) = headers(l3)?;
+        let udp = kind == GsoType::Udp;
+        if size == 0 || pkt.proto != if udp { IPPROTO_UDP } else { IPPROTO_TCP } {
+            return None;
+        }
+        let head = data.get(..ETH_HLEN + hlen)?;
+        let payload = l3.get(hlen..pkt.end)?;
+        Some(Self { head, payload, pkt, size: usize::from(size), udp })
     }
-    let (head, payload) = (&data[..ETH_HLEN + hlen], &l3[hlen..pkt.end]);
-    let count = payload.len().div_ceil(size).max(1);
-    let v4 = pkt.src.is_ipv4();
-    let id0 = u16::from_be_bytes([l3[4], l3[5]]);
-    for i in 0..count {
-        let part = &payload[i * size..payload.len().min((i + 1) * size)];
-        let mut seg = pool.alloc(head.len() + part.len());
-        let out = seg.put(head.len() + part.len());
+
+    /// Number of segments, at least one.
+    pub fn count(&self) -> usize {
+        self.payload.len().div_ceil(self.size).max(1)
+    }
+
+    /// Bytes of segment `i` with its headers; all but the last have the same.
+    pub fn len(&self, i: usize) -> usize {
+        let rest = self.payload.len().saturating_sub(i.saturating_mul(self.size));
+        self.head.len() + rest.min(self.size)
+    }
+
+    /// True if the segments carry nothing.
+    pub fn is_empty(&self) -> bool {
+        self.payload.is_empty()
+    }
+
+    /// Writes segment `i`, checksums complete, into `out`, which has [`len`](Self::len) bytes. False if it has not, or
+    /// there is no such segment.
+    pub fn write(&self, i: usize, out: &mut [u8]) -> bool {
+        let (pkt, head) = (&self.pkt, self.head);
+        let hlen = head.len() - ETH_HLEN;
+        let from = i.saturating_mul(self.size);
+        let to = self.payload.len().min(from.saturating_add(self.size));
+        let Some(part) = self.payload.get(from..to) else { return false };
+        if out.len() != head.len() + part.len() {
+            return false;
+        }
         out[..head.len()].copy_from_slice(head);
         out[head.len()..].copy_from_slice(part);
         let p = &mut out[ETH_HLEN..];
         let l4_len = hlen - pkt.l4 + part.len();
-        if v4 {
+        if pkt.src.is_ipv4() {
             let total = u16::try_from(pkt.l4 + l4_len).unwrap_or(0);
+            let id = u16::from_be_bytes([p[4], p[5]]).wrapping_add(i as u16);
             p[2..4].copy_from_slice(&total.to_be_bytes());
-            p[4..6].copy_from_slice(&id0.wrapping_add(i as u16).to_be_bytes());
+            p[4..6].copy_from_slice(&id.to_be_bytes());
             p[10..12].fill(0);
             let c = csum::checksum(&p[..pkt.l4], 0);
             p[10..12].copy_from_slice(&c.to_be_bytes());
@@ -85,14 +119,14 @@ pub fn segment(skb: &Skb, pool: &Arc<SkbPool>, mut emit: impl FnMut(Skb)) -> boo
             p[4..6].copy_from_slice(&len.to_be_bytes());
         }
         let t = &mut p[pkt.l4..];
-        let sum_at = if kind == GsoType::Udp {
+        let sum_at = if self.udp {
             let len = u16::try_from(l4_len).unwrap_or(0);
             t[4..6].copy_from_slice(&len.to_be_bytes());
             6
         } else {
-            let seq = u32::from_be_bytes([t[4], t[5], t[6], t[7]]).wrapping_add((i * size) as u32);
+            let seq = u32::from_be_bytes([t[4], t[5], t[6], t[7]]).wrapping_add(from as u32);
             t[4..8].copy_from_slice(&seq.to_be_bytes());
-            if i + 1 < count {
+            if i + 1 < self.count() {
                 t[13] &= !(FIN | PSH);
             }
             if i > 0 {
@@ -106,6 +140,20 @@ pub fn segment(skb: &Skb, pool: &Arc<SkbPool>, mut emit: impl FnMut(Skb)) -> boo
             c = 0xffff;
         }
         t[sum_at..sum_at + 2].copy_from_slice(&c.to_be_bytes());
+        true
+    }
+}
+
+/// Cuts the frame (Ethernet header first) and hands each segment, checksums complete, to `emit`. False if the frame is
+/// not what its metadata says; nothing has been emitted then.
+pub fn segment(skb: &Skb, pool: &Arc<SkbPool>, mut emit: impl FnMut(Skb)) -> bool {
+    let Some(cut) = Cut::new(skb) else { return false };
+    for i in 0..cut.count() {
+        let len = cut.len(i);
+        let mut seg = pool.alloc(len);
+        if !cut.write(i, seg.put(len)) {
+            return false;
+        }
         seg.dev = skb.dev;
         seg.mark = skb.mark;
         emit(seg);

@@ -62,6 +62,11 @@ pub trait IoSource: Send + 'static {
     fn udp_segment(&self) -> Option<u16> {
         None
     }
+
+    /// A number for whoever hears of the completion (how many frames this is, say); the ring does not look at it.
+    fn note(&self) -> u64 {
+        0
+    }
 }
 
 impl IoSource for Vec<u8> {

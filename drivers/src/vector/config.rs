@@ -1,28 +1,21 @@
 //! `vecN:key=value,...`: what the command line says of a NIC.
 
-use std::fmt::Display;
-use std::str::FromStr;
+use super::options::{self, Key, Options, Type, c_integer};
+use super::transport::{KINDS, Kind, Plan};
+use std::sync::Arc;
 
 /// Link-layer address.
 pub type Mac = [u8; 6];
 
-/// How frames reach the host.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub enum TransportConfig {
-    /// A tap device with virtio-net headers.
-    Tap {
-        /// Interface on the host; absent: a new one.
-        ifname: Option<String>,
-    },
-}
-
 /// One NIC of the command line.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, Debug)]
 pub struct VectorConfig {
     /// Unit number: `vec3` is 3.
     pub unit: u32,
-    /// The way to the host, with its own options.
-    pub transport: TransportConfig,
+    /// The way to the host.
+    pub kind: &'static Kind,
+    /// Its own options, checked.
+    pub plan: Arc<dyn Plan>,
     /// Frames in the transmit queue and, up to a bound, receive slots.
     pub depth: usize,
     /// Link-layer address; absent: random, locally administered.
@@ -33,54 +26,21 @@ pub struct VectorConfig {
     pub gro: bool,
 }
 
-const TRANSPORTS: [&str; 8] = ["tap", "hybrid", "raw", "fd", "gre", "l2tpv3", "bess", "vde"];
-/// Keys that are understood by some transport and not yet by ours.
-const LATER: [&str; 26] = [
-    "ifup",
-    "bpffile",
-    "bpfflash",
-    "fd",
-    "src",
-    "dst",
-    "srcport",
-    "dstport",
-    "v6",
-    "udp",
-    "rx_key",
-    "tx_key",
-    "sequence",
-    "pin_sequence",
-    "rx_session",
-    "tx_session",
-    "rx_cookie",
-    "tx_cookie",
-    "cookie64",
-    "counter",
-    "pin_counter",
-    "vnl",
-    "descr",
-    "port",
-    "mode",
-    "group",
+/// Transports that are announced; those without a line in `KINDS` are not there yet.
+const ANNOUNCED: [&str; 12] =
+    ["tap", "hybrid", "raw", "fd", "gre", "l2tpv3", "bess", "vde", "stream", "vxlan", "vxlan-gpe", "geneve"];
+
+/// Keys of every transport.
+pub static COMMON: [Key; 7] = [
+    Key::new("transport", Type::Text, "the way to the host"),
+    Key::new("depth", Type::Number { min: 1, max: 1024 }, "frames in a queue").default("64"),
+    Key::new("mac", Type::Text, "link-layer address; random if absent"),
+    Key::new("mtu", Type::Number { min: 576, max: 65535 }, "largest IP packet at first").default("1500"),
+    Key::new("gro", Type::Flag, "merge received frames").default("0"),
+    // Frames travel in batches of the ring either way, and room in front of them is always there.
+    Key::new("vec", Type::Flag, "checked and without effect").default("1"),
+    Key::new("headroom", Type::Number { min: 0, max: 65535 }, "checked and without effect").default("2"),
 ];
-const KEYS: &str = "transport, ifname, depth, mac, mtu, gro, vec, headroom";
-
-fn number<T: FromStr + PartialOrd + Display>(key: &str, val: &str, min: T, max: T) -> Result<T, String> {
-    match val.parse::<T>() {
-        Ok(n) if n >= min && n <= max => Ok(n),
-        _ => Err(format!("{key}={val}: expected a number from {min} to {max}")),
-    }
-}
-
-/// A C integer: decimal, 0x or 0 in front for hexadecimal or octal.
-fn c_integer(text: &str) -> Option<u32> {
-    match text.strip_prefix("0x").or_else(|| text.strip_prefix("0X")) {
-        Some(hex) => u32::from_str_radix(hex, 16).ok(),
-        None if text.len() > 1 && text.starts_with('0') => u32::from_str_radix(&text[1..], 8).ok(),
-        None => text.parse().ok(),
-    }
-    .filter(|_| text.bytes().all(|b| b.is_ascii_alphanumeric()))
-}
 
 fn parse_mac(val: &str) -> Result<Mac, String> {
     let expected = || format!("mac={val}: expected six pairs of hexadecimal digits, as in 02:00:00:12:34:56");
@@ -106,26 +66,6 @@ fn parse_mac(val: &str) -> Result<Mac, String> {
     Ok(mac)
 }
 
-fn parse_ifname(val: &str) -> Result<String, String> {
-    let bad = val.is_empty()
-        || val.len() > arch::host::tap::MAX_NAME
-        || val.bytes().any(|b| b == b'/' || b == b'%' || b == b':' || b.is_ascii_whitespace() || b == 0)
-        || val == "."
-        || val == "..";
-    if bad {
-        return Err(format!("ifname={val}: expected the name of a host interface, 1 to 15 characters"));
-    }
-    Ok(val.to_owned())
-}
-
-fn flag(key: &str, val: &str) -> Result<bool, String> {
-    match val {
-        "0" => Ok(false),
-        "1" => Ok(true),
-        _ => Err(format!("{key}={val}: expected 0 or 1")),
-    }
-}
-
 impl VectorConfig {
     /// Parses a whole argument: `vec0:transport=tap,ifname=tap0,...`. `Err` is one line for the user that begins with the
     /// argument's name.
@@ -134,7 +74,9 @@ impl VectorConfig {
         let (unit, opts) = rest.split_once(':').ok_or_else(|| {
             format!("{arg}: expected ':' after the device number, as in vec0:transport=tap")
         })?;
-        let n = c_integer(unit)
+        let n = c_integer(unit, 32)
+            .filter(|_| !unit.starts_with('-'))
+            .and_then(|n| u32::try_from(n).ok())
             .ok_or_else(|| format!("vec{unit}: bad device number, expected 0 to 4294967295"))?;
         Self::parse_options(n, opts)
     }
@@ -145,55 +87,44 @@ impl VectorConfig {
     }
 
     fn parse_inner(unit: u32, opts: &str) -> Result<Self, String> {
-        let mut seen: Vec<&str> = Vec::new();
-        let (mut transport, mut ifname) = (None, None);
-        let mut cfg = Self {
-            unit,
-            transport: TransportConfig::Tap { ifname: None },
-            depth: 64,
-            mac: None,
-            mtu: 1500,
-            gro: false,
-        };
+        let mut word = None;
         for part in opts.split(',') {
-            let (key, val) = part
-                .split_once('=')
-                .ok_or_else(|| format!("'{part}': expected key=value; keys are {KEYS}"))?;
-            if val.contains('=') {
-                return Err(format!("'{part}': a value cannot contain '='"));
-            }
-            if seen.contains(&key) {
-                return Err(format!("{key}={val}: the key {key} is given twice"));
-            }
-            seen.push(key);
-            match key {
-                "transport" => transport = Some(val),
-                "ifname" => ifname = Some(parse_ifname(val)?),
-                "depth" => cfg.depth = number(key, val, 1, 1024)?,
-                "mac" => cfg.mac = Some(parse_mac(val)?),
-                "mtu" => cfg.mtu = number(key, val, 576, 65535)?,
-                "gro" => cfg.gro = flag(key, val)?,
-                // Frames travel in batches of the ring either way, and room in front of them is always there.
-                "vec" => drop(flag(key, val)?),
-                "headroom" => drop(number(key, val, 0, 65535)?),
-                k if LATER.contains(&k) => return Err(format!("{key}={val}: this key is not yet supported")),
-                _ => return Err(format!("{key}={val}: unknown key; expected one of {KEYS}")),
+            let (key, val) = options::split(part, || options::list(&[&COMMON]))?;
+            if key == "transport" && word.is_none() {
+                word = Some(val);
             }
         }
-        cfg.transport = match transport {
-            None => return Err(format!("no transport given; expected transport=tap{}", others())),
-            Some("tap") => TransportConfig::Tap { ifname },
-            Some(t) if TRANSPORTS.contains(&t) => {
-                return Err(format!("transport={t}: not yet supported; expected tap"));
-            }
-            Some(t) => return Err(format!("transport={t}: unknown; expected tap{}", others())),
+        let Some(word) = word else {
+            return Err(format!("no transport given; expected transport={}", names()));
         };
-        Ok(cfg)
+        let Some(kind) = KINDS.iter().copied().find(|k| k.name == word) else {
+            let what = if ANNOUNCED.contains(&word) { "not yet supported" } else { "unknown" };
+            return Err(format!("transport={word}: {what}; expected {}", names()));
+        };
+        let o = Options::parse(opts, &[&COMMON, kind.keys])?;
+        let number = |name| o.u32(name).unwrap_or(0);
+        Ok(Self {
+            unit,
+            kind,
+            depth: number("depth") as usize,
+            mac: o.text("mac").map(|m| parse_mac(&m)).transpose()?,
+            mtu: number("mtu"),
+            gro: o.flag("gro"),
+            plan: (kind.parse)(&o)?,
+        })
     }
 }
 
-fn others() -> String {
-    format!(" ({} are not yet supported)", TRANSPORTS[1..].join(", "))
+/// The transports there are, and those to come.
+fn names() -> String {
+    let there: Vec<&str> = KINDS.iter().map(|k| k.name).collect();
+    let later: Vec<&str> = ANNOUNCED.iter().copied().filter(|n| !there.contains(n)).collect();
+    let later = match later.len() {
+        0 => String::new(),
+        1 => format!(" ({} is not yet supported)", later[0]),
+        _ => format!(" ({} are not yet supported)", later.join(", ")),
+    };
+    format!("{}{later}", there.join(", "))
 }
 
 #[cfg(test)]
@@ -203,7 +134,10 @@ mod tests {
     #[test]
     fn the_line_of_the_manual() {
         let c = VectorConfig::parse("vec0:transport=tap,ifname=tap4,depth=128,gro=1").expect("valid");
-        assert_eq!(c.transport, TransportConfig::Tap { ifname: Some("tap4".into()) });
+        assert_eq!(
+            (c.kind.name, format!("{:?}", c.plan)),
+            ("tap", "TapPlan { ifname: Some(\"tap4\") }".into())
+        );
         assert_eq!((c.unit, c.depth, c.gro, c.mtu, c.mac), (0, 128, true, 1500, None));
         let c = VectorConfig::parse("vec0x1f:transport=tap,mac=02:0:0:a:B:1,mtu=9000").expect("valid");
         assert_eq!((c.unit, c.mac, c.mtu), (31, Some([2, 0, 0, 10, 11, 1]), 9000));
@@ -218,7 +152,7 @@ mod tests {
             ("vec0:depth=64", "no transport"),
             ("vec0:transport=TAP", "transport=TAP: unknown"),
             ("vec0:transport=tapfoo", "unknown"),
-            ("vec0:transport=raw,ifname=x", "transport=raw: not yet supported"),
+            ("vec0:transport=geneve,vni=1", "transport=geneve: not yet supported"),
             ("vec0:transport=tap,depth=0", "depth=0: expected a number from 1 to 1024"),
             ("vec0:transport=tap,depth=-1", "depth=-1"),
             ("vec0:transport=tap,mtu=575", "mtu=575: expected a number from 576 to 65535"),
@@ -232,7 +166,7 @@ mod tests {
             ("vec0:transport=tap,ifname=", "ifname="),
             ("vec0:transport=tap,ifname=averyverylongname", "1 to 15"),
             ("vec0:transport=tap,nope=1", "nope=1: unknown key"),
-            ("vec0:transport=tap,ifup=/bin/true", "not yet supported"),
+            ("vec0:transport=tap,rx_key=1", "rx_key=1: unknown key; expected one of transport, depth"),
         ] {
             let e = VectorConfig::parse(arg).expect_err(arg);
             assert!(e.contains(want) && !e.contains('\n'), "{arg}: {e}");

@@ -2,7 +2,8 @@
 //! ring, super-frames whole.
 //!
 //! * [`VectorConfig`]: what the command line says. [`Vector`]: the NIC, a `net::NetDevice`.
-//! * `transport`: ways to the host, each one file. `rx`, `tx`: the two directions. `napi`: the softirq that polls.
+//! * `options`: keys and their types. `transport`: ways to the host, each one file. `header`: what stands in front of frames.
+//! * `lanes`: the queues. `rx`, `tx`: the two directions. `stream`: frames in a byte stream. `napi`: the softirq that polls.
 //! * `vnet_hdr`: checksums and segments as virtio says them. `ethtool`: counters.
 //!
 //! Neighbours: `net` above (by `NetDevice` and `NetRef`), `executor::irq` below.
@@ -10,37 +11,36 @@
 
 mod config;
 mod ethtool;
+mod header;
+mod lanes;
 mod napi;
+mod options;
 mod rx;
+mod stream;
 mod transport;
 mod tx;
 mod vnet_hdr;
 
-pub use config::{Mac, TransportConfig, VectorConfig};
-pub use transport::{Header, Transport};
+pub use config::{COMMON, Mac, VectorConfig};
+pub use header::{Bare, DropReason, Header, Outgoing, Stripped};
+pub use options::{DF, IFNAME, IFUP, Key, Options, QUEUES, TOS, TTL, Type};
+pub use stream::LengthPrefix;
+pub use transport::{Framing, KINDS, Kind, Lane, Plan, RxEnd, Setup, Train, Transport, TxEnd};
 
 use ethtool::{Counters, add, get};
-use executor::irq::{RxConfig, RxSlot, RxStream, TxQueue};
+use executor::irq::RxSlot;
+use header::Drops;
 use klib::sync::Mutex;
+use lanes::{End, Queues};
 use net::{DevStats, Features, Napi, NetDevice, NetRef, Skb};
+use rx::Poll;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
-use tx::{Done, TxFrame};
+use tx::Done;
 use uapi::{Errno, Result};
 
-/// Most receive slots: more of them do not fit the caches, and frames wait as well in the host.
-const MAX_SLOTS: usize = 64;
-/// Fewest receive slots.
-const MIN_SLOTS: usize = 16;
 /// Bytes of an Ethernet header with one VLAN tag.
 const LINK_HEADER: usize = 18;
-
-/// The queues of an open NIC.
-struct Queues {
-    rx: RxStream,
-    tx: TxQueue,
-    done: Arc<Done>,
-}
 
 /// A vector NIC.
 pub struct Vector {
@@ -51,14 +51,20 @@ pub struct Vector {
     mac: Mutex<Mac>,
     mtu: AtomicU32,
     net: OnceLock<(NetRef, u32)>,
+    /// Set while the link is up; a transport on a stream keeps them, since it cannot skip what arrives meanwhile.
     queues: Mutex<Option<Arc<Queues>>>,
+    up: AtomicBool,
+    /// What is switched on, of what the driver can do.
+    features: AtomicU32,
+    gro: bool,
     sched: Arc<napi::Sched>,
     counters: Arc<Counters>,
     carrier: AtomicBool,
     /// Times all slots were in use, of streams that are closed.
     starved: AtomicU64,
-    /// Slots taken from the stream, kept so that a poll allocates nothing.
-    batch: Mutex<Vec<RxSlot>>,
+    drops: Drops,
+    /// Slots and frames of a poll, kept so that it allocates nothing.
+    batch: Mutex<(Vec<RxSlot>, Vec<Skb>)>,
 }
 
 /// A random locally administered address.
@@ -74,11 +80,20 @@ impl Vector {
     /// [`open`](NetDevice::open) on, which has to run on a CPU of the executor.
     pub fn new(cfg: &VectorConfig) -> std::result::Result<Arc<Self>, String> {
         let named = |e: String| format!("vec{}: {e}", cfg.unit);
-        let transport = transport::open(cfg).map_err(named)?;
         let mac = match cfg.mac {
             Some(m) => m,
             None => random_mac().map_err(named)?,
         };
+        let setup = Setup { unit: cfg.unit, mac, depth: cfg.depth, mtu: cfg.mtu, gro: cfg.gro };
+        let transport = cfg.plan.open(&setup).map_err(named)?;
+        if cfg.mtu > transport.max_mtu() {
+            let max = transport.max_mtu();
+            return Err(named(format!(
+                "mtu={}: transport={} carries at most {max}",
+                cfg.mtu,
+                transport.name()
+            )));
+        }
         log::info!(target: "vector", "vec{}: {}", cfg.unit, transport.describe());
         let sched = Arc::new(napi::Sched::default());
         let this = Arc::new_cyclic(|me: &Weak<Self>| Self {
@@ -90,6 +105,10 @@ impl Vector {
             mtu: AtomicU32::new(cfg.mtu),
             net: OnceLock::new(),
             queues: Mutex::new(None),
+            up: AtomicBool::new(false),
+            features: AtomicU32::new(u32::MAX),
+            gro: cfg.gro,
+            drops: Drops::default(),
             sched: Arc::clone(&sched),
             counters: Arc::default(),
             carrier: AtomicBool::new(true),
@@ -105,26 +124,9 @@ impl Vector {
     pub const DRIVER: &'static str = "uml-vector";
 
     fn start(&self) -> Result<Queues> {
-        let (fd, kind) = self.transport.rx();
-        let slots = self.depth.next_power_of_two().clamp(MIN_SLOTS, MAX_SLOTS);
-        let cfg = RxConfig {
-            kind,
-            slots: u16::try_from(slots).map_err(|_| Errno::EINVAL)?,
-            slot_size: rx::SLOT_SIZE,
-            headroom: rx::HEADROOM,
-        };
-        // What arrived while the link was down is not for now.
-        let mut old = vec![0u8; rx::SLOT_SIZE];
-        let mut left = 4096;
-        while left > 0 && fd.poll_now(1).is_ok_and(|ev| ev & 1 != 0) && fd.read(&mut old).is_ok() {
-            left -= 1;
-        }
-        let sched = Arc::clone(&self.sched);
-        let rx = RxStream::start(fd, cfg, move || sched.schedule())?;
-        let (fd, kind) = self.transport.tx();
         let done = Arc::new(Done::new(Arc::clone(&self.counters), Arc::clone(&self.sched)));
-        let tx = TxQueue::new(fd, kind, self.depth, done.clone());
-        Ok(Queues { rx, tx, done })
+        let sched = Arc::clone(&self.sched);
+        Queues::start(&*self.transport, self.depth, done, move || sched.schedule())
     }
 
     fn queues(&self) -> Option<Arc<Queues>> {
@@ -133,17 +135,28 @@ impl Vector {
 
     /// Times receiving waited because every slot was in use.
     pub fn rx_starved(&self) -> u64 {
-        let now = self.queues().map_or(0, |q| q.rx.starved());
+        let now = self.queues().map_or(0, |q| q.starved());
         self.starved.load(Ordering::Relaxed) + now
     }
 
-    /// The stream has ended: the interface on the host is gone.
-    fn lost(&self, why: Result<()>) {
-        if self.carrier.swap(false, Ordering::AcqRel) {
-            let why = why.err().map_or("end of file", Errno::text);
-            log::error!(target: "vector", "vec{}: receiving has ended: {why}", self.unit);
-            if let Some((net, ifindex)) = self.net.get() {
-                net.link_changed(*ifindex);
+    fn set_carrier(&self, on: bool) -> bool {
+        let changed = self.carrier.swap(on, Ordering::AcqRel) != on;
+        if changed && let Some((net, ifindex)) = self.net.get() {
+            net.link_changed(*ifindex);
+        }
+        changed
+    }
+
+    /// Receiving has stopped: the interface on the host is gone, or down for a while.
+    fn lost(&self, end: End) {
+        if !self.set_carrier(false) {
+            return;
+        }
+        match end {
+            End::Down => log::warn!(target: "vector", "vec{}: the interface on the host is down", self.unit),
+            End::Gone(why) => {
+                let why = why.err().map_or("end of file", Errno::text);
+                log::error!(target: "vector", "vec{}: receiving has ended: {why}", self.unit);
             }
         }
     }
@@ -158,17 +171,23 @@ impl Napi for Vector {
         }
         let Some(pool) = net.pool() else { return 0 };
         // Only one poll runs at a time (see napi), so the lock is never waited for.
-        let mut batch = std::mem::take(&mut *self.batch.lock());
-        let n = q.rx.pop_many(&mut batch, budget);
+        let (mut slots, mut frames) = std::mem::take(&mut *self.batch.lock());
+        let mut poll = Poll { pool: &pool, counters: &self.counters, drops: &self.drops, out: &mut frames };
+        let n = q.poll(&mut slots, budget, &mut poll);
         if n > 0 {
             self.counters.polled(n as u64);
-            let frames = batch.drain(..).filter_map(|slot| rx::to_skb(slot, &pool, &self.counters));
-            net.rx(*ifindex, frames);
+            if !self.carrier.load(Ordering::Acquire) && !frames.is_empty() {
+                self.set_carrier(true);
+            }
+            if self.up.load(Ordering::Acquire) {
+                net.rx(*ifindex, frames.drain(..));
+            }
         }
-        batch.clear();
-        *self.batch.lock() = batch;
+        slots.clear();
+        frames.clear();
+        *self.batch.lock() = (slots, frames);
         if n < budget
-            && let Some(end) = q.rx.ended()
+            && let Some(end) = q.end()
         {
             self.lost(end);
         }
@@ -195,12 +214,13 @@ impl NetDevice for Vector {
     }
 
     fn set_mac(&self, mac: Mac) -> Result<()> {
-        if self.queues.lock().is_some() {
+        if self.up.load(Ordering::Acquire) {
             return Err(Errno::EBUSY);
         }
         if mac[0] & 1 != 0 || mac == [0; 6] {
             return Err(Errno::EADDRNOTAVAIL);
         }
+        self.transport.set_mac(mac)?;
         *self.mac.lock() = mac;
         Ok(())
     }
@@ -214,26 +234,51 @@ impl NetDevice for Vector {
         Ok(())
     }
 
+    fn max_mtu(&self) -> u32 {
+        self.transport.max_mtu()
+    }
+
     fn features(&self) -> Features {
-        self.transport.features()
+        self.hw_features() & Features::from_bits_truncate(self.features.load(Ordering::Relaxed))
+    }
+
+    fn hw_features(&self) -> Features {
+        let host = self.transport.offload();
+        // The driver cuts and sums for hosts that do not.
+        let mut f = host | Features::SG | Features::HW_CSUM | Features::TSO4 | Features::TSO6 | Features::USO;
+        f.set(Features::GRO, self.gro && !host.contains(Features::LRO));
+        f
+    }
+
+    fn set_features(&self, wanted: Features) -> Features {
+        self.features.store(wanted.bits(), Ordering::Relaxed);
+        self.transport.set_offload(self.features());
+        self.features()
     }
 
     fn open(&self) -> Result<()> {
         let mut queues = self.queues.lock();
-        if queues.is_some() {
+        if self.up.load(Ordering::Acquire) {
             return Ok(());
         }
         napi::register();
         self.counters.link_up();
-        self.carrier.store(true, Ordering::Release);
-        *queues = Some(Arc::new(self.start()?));
+        if queues.is_none() {
+            *queues = Some(Arc::new(self.start()?));
+            self.carrier.store(true, Ordering::Release);
+        }
+        self.up.store(true, Ordering::Release);
         Ok(())
     }
 
     fn close(&self) {
+        self.up.store(false, Ordering::Release);
+        if self.transport.framing() == Framing::Stream {
+            return;
+        }
         let old = self.queues.lock().take();
         if let Some(q) = &old {
-            self.starved.fetch_add(q.rx.starved(), Ordering::Relaxed);
+            self.starved.fetch_add(q.starved(), Ordering::Relaxed);
         }
         drop(old);
     }
@@ -244,26 +289,26 @@ impl NetDevice for Vector {
 
     fn xmit(&self, skb: Skb) -> std::result::Result<(), Skb> {
         let guard = self.queues.lock();
-        let Some(q) = guard.as_ref() else {
-            drop(guard);
+        let dropped = || {
             add(&self.counters.tx_dropped, 1);
-            return Ok(());
+            Ok(())
         };
+        let Some(q) = guard.as_ref().filter(|_| self.up.load(Ordering::Acquire)) else { return dropped() };
         if skb.gso.is_none() && skb.len() > self.mtu() as usize + LINK_HEADER {
-            drop(guard);
-            add(&self.counters.tx_dropped, 1);
-            return Ok(());
+            return dropped();
         }
-        if q.tx.room() == 0 {
+        let Some(lane) = q.choose(skb.data()) else { return dropped() };
+        if lane.is_full() {
             // Either a batch that ends from now on sees the mark, or we see its room.
             q.done.stopped.store(true, Ordering::SeqCst);
-            if q.tx.room() == 0 {
+            if lane.is_full() {
                 add(&self.counters.tx_flow_control_xoff, 1);
                 return Err(skb);
             }
         }
-        if q.tx.push(Box::new(TxFrame::new(skb))).is_err() {
-            add(&self.counters.tx_dropped, 1);
+        let pool = || self.net.get().and_then(|(net, _)| net.pool());
+        if !lane.send(skb, pool) {
+            return dropped();
         }
         Ok(())
     }
@@ -271,9 +316,9 @@ impl NetDevice for Vector {
     fn flush(&self) {
         let Some(q) = self.queues() else { return };
         add(&self.counters.tx_kicks, 1);
-        if q.tx.flush() == Err(Errno::ENXIO) {
+        if q.flush() == Err(Errno::ENXIO) {
             executor::smp::call_on(0, move || {
-                let _ = q.tx.flush();
+                let _ = q.flush();
             });
         }
     }
@@ -294,7 +339,9 @@ impl NetDevice for Vector {
     }
 
     fn ethtool_stats(&self) -> Vec<(&'static str, u64)> {
-        self.counters.stats()
+        let mut all = self.counters.stats();
+        all.extend(self.drops.stats());
+        all
     }
 
     fn driver_name(&self) -> &'static str {

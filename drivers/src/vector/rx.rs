@@ -1,7 +1,8 @@
 //! Receiving: slots of the ring become packet buffers, in a softirq, with a budget.
 
 use super::ethtool::{Counters, add};
-use super::vnet_hdr::{self, VNET_HDR_LEN};
+use super::header::{DropReason, Drops, Header, Stripped};
+use super::stream::Reassembly;
 use executor::irq::RxSlot;
 use net::skb::ForeignBuf;
 use net::{CsumStatus, Skb, SkbPool};
@@ -28,28 +29,81 @@ impl ForeignBuf for Slot {
     }
 }
 
-/// Makes a packet buffer of a received message. `None`: its header does not fit; counted.
-pub fn to_skb(slot: RxSlot, pool: &Arc<SkbPool>, counters: &Counters) -> Option<Skb> {
-    let Some(meta) = vnet_hdr::parse(slot.data()) else {
-        add(&counters.rx_errors, 1);
-        return None;
-    };
-    let range = slot.range();
-    let len = range.len() - VNET_HDR_LEN;
-    let mut skb = if len <= COPY_BREAK {
-        pool.copy_from(slot.data().get(VNET_HDR_LEN..).unwrap_or(&[]))
-    } else {
-        Skb::from_foreign(Box::new(Slot(slot)), range.start + VNET_HDR_LEN, len)
-    };
-    skb.csum = meta.csum;
-    skb.gso = meta.gso;
-    if meta.csum != CsumStatus::None {
-        add(&counters.rx_csum_offload_good, 1);
+/// What a poll works with.
+pub struct Poll<'a> {
+    /// Where packet buffers come from.
+    pub pool: &'a Arc<SkbPool>,
+    /// Counters of the NIC.
+    pub counters: &'a Counters,
+    /// Frames thrown away, by reason.
+    pub drops: &'a Drops,
+    /// Frames for the stack, in order.
+    pub out: &'a mut Vec<Skb>,
+}
+
+impl Poll<'_> {
+    /// A message that is a frame behind its header, or several such behind each other.
+    pub fn message(&mut self, slot: RxSlot, header: &dyn Header) {
+        if let Some(size) = slot.segment() {
+            for msg in slot.data().chunks(size.max(1)) {
+                match header.rx(msg) {
+                    Ok(f) => match msg.get(f.at..).and_then(|b| b.get(..f.len)) {
+                        Some(bytes) => self.known(self.pool.copy_from(bytes), f),
+                        None => self.dropped(DropReason::Short),
+                    },
+                    Err(why) => self.dropped(why),
+                }
+            }
+            return;
+        }
+        let frame = match header.rx(slot.data()) {
+            Ok(f) => f,
+            Err(why) => return self.dropped(why),
+        };
+        let range = slot.range();
+        // Headers are trusted to keep inside the message, and checked.
+        let Some(bytes) = slot.data().get(frame.at..).and_then(|b| b.get(..frame.len)) else {
+            return self.dropped(DropReason::Short);
+        };
+        let skb = if frame.len <= COPY_BREAK {
+            self.pool.copy_from(bytes)
+        } else {
+            Skb::from_foreign(Box::new(Slot(slot)), range.start + frame.at, frame.len)
+        };
+        self.known(skb, frame);
     }
-    if skb.data().first().is_some_and(|b| b & 1 != 0) {
-        add(&counters.multicast, 1);
+
+    fn known(&mut self, mut skb: Skb, frame: Stripped) {
+        skb.csum = frame.csum;
+        skb.gso = frame.gso;
+        if frame.csum != CsumStatus::None {
+            add(&self.counters.rx_csum_offload_good, 1);
+        }
+        self.frame(skb);
     }
-    add(&counters.rx_packets, 1);
-    add(&counters.rx_bytes, len as u64);
-    Some(skb)
+
+    /// The next bytes of a stream.
+    pub fn chunk(&mut self, slot: &RxSlot, reassembly: &mut Reassembly) {
+        reassembly.feed(slot.data(), |f| match f {
+            Ok(bytes) => self.frame(self.pool.copy_from(bytes)),
+            Err(why) => self.dropped(why),
+        });
+    }
+
+    fn frame(&mut self, skb: Skb) {
+        if skb.data().first().is_some_and(|b| b & 1 != 0) {
+            add(&self.counters.multicast, 1);
+        }
+        add(&self.counters.rx_packets, 1);
+        add(&self.counters.rx_bytes, skb.len() as u64);
+        self.out.push(skb);
+    }
+
+    fn dropped(&self, why: DropReason) {
+        self.drops.count(why);
+        add(&self.counters.rx_errors, 1);
+        if why != DropReason::Vnet {
+            add(&self.counters.rx_encaps_errors, 1);
+        }
+    }
 }

@@ -1,29 +1,169 @@
-//! Sending: frames queue up and leave in batches, in order; each is owned by its operation until that is done.
+//! Sending: frames queue up and leave in batches, in order; each is owned by its operation until that is done. What the
+//! host cannot do for a frame (segments, checksum) is done here, at the last moment.
 
 use super::ethtool::{Counters, add};
+use super::header::Outgoing;
+use super::lanes::flow_hash;
 use super::napi;
-use super::vnet_hdr::{self, VNET_HDR_LEN};
-use executor::irq::{IoSource, Segments, TxDone};
-use net::Skb;
+use super::transport::{Train, TxEnd};
+use executor::irq::{IoSource, Segments, TxDone, TxQueue};
+use net::gso::{self, Cut};
+use net::{CsumStatus, Features, GsoType, Skb, SkbPool};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use uapi::Result;
 
-/// A frame with its virtio-net header, as the ring sends it.
-pub struct TxFrame(Skb);
+/// Most segments of a super-frame: more is an attack.
+const MAX_SEGMENTS: usize = 2048;
 
-impl TxFrame {
-    /// Puts the header in front.
-    pub fn new(mut skb: Skb) -> Self {
-        let header = vnet_hdr::build(&skb);
-        skb.push(VNET_HDR_LEN).copy_from_slice(&header);
-        Self(skb)
-    }
+/// One frame, or a train of them, with headers, as the ring sends it.
+struct TxFrame {
+    skb: Skb,
+    to: Option<Arc<[u8]>>,
+    /// Which descriptor it leaves by.
+    lane: usize,
+    segment: Option<u16>,
+    /// Frames in it.
+    frames: u32,
+    /// Their bytes, headers of the transport not counted.
+    bytes: u32,
 }
 
 impl IoSource for TxFrame {
     fn segments<'a>(&'a self, out: &mut Segments<'a>) {
-        out.push(self.0.data());
+        out.push(self.skb.data());
+    }
+
+    fn name(&self) -> Option<&[u8]> {
+        self.to.as_deref()
+    }
+
+    fn lane(&self) -> usize {
+        self.lane
+    }
+
+    fn udp_segment(&self) -> Option<u16> {
+        self.segment
+    }
+
+    fn note(&self) -> u64 {
+        u64::from(self.frames) << 32 | u64::from(self.bytes)
+    }
+}
+
+/// The sending end of a lane.
+pub struct TxLane {
+    queue: TxQueue,
+    end: TxEnd,
+    /// What the host does.
+    offload: Features,
+    depth: usize,
+}
+
+impl TxLane {
+    pub(super) fn new(end: TxEnd, offload: Features, depth: usize, done: Arc<Done>) -> Self {
+        // The bound is kept by those who ask `is_full`: the segments of one super-frame may go beyond it.
+        let ports = end.ports.clone();
+        let queue = TxQueue::with_lanes(&end.fd, ports, end.kind, u32::MAX as usize, done);
+        Self { queue, end, offload, depth }
+    }
+
+    /// True if no frame should be sent now.
+    pub fn is_full(&self) -> bool {
+        self.queue.len() >= self.depth
+    }
+
+    /// Gives what is queued to the ring of this CPU.
+    pub fn flush(&self) -> Result<()> {
+        self.queue.flush()
+    }
+
+    /// Queues a frame. False if it was dropped because it is not what it says it is.
+    pub fn send(&self, mut skb: Skb, pool: impl FnOnce() -> Option<Arc<SkbPool>>) -> bool {
+        let Some(gso) = skb.gso else {
+            if !self.offload.contains(Features::HW_CSUM) && !gso::finish_checksum(&mut skb) {
+                return false;
+            }
+            return self.send_one(skb);
+        };
+        let need = match gso.kind {
+            GsoType::TcpV4 => Features::TSO4,
+            GsoType::TcpV6 => Features::TSO6,
+            GsoType::Udp => Features::USO,
+        };
+        if self.offload.contains(need) {
+            return self.send_one(skb);
+        }
+        let (Some(pool), Some(cut)) = (pool(), Cut::new(&skb)) else { return false };
+        if cut.count() > MAX_SEGMENTS {
+            return false;
+        }
+        match self.end.train {
+            Some(t) => self.send_trains(&cut, t, &pool),
+            None => (0..cut.count()).all(|i| {
+                let len = cut.len(i);
+                let mut seg = pool.alloc(len);
+                cut.write(i, seg.put(len)) && self.send_one(seg)
+            }),
+        }
+    }
+
+    /// The descriptor for a frame.
+    fn port(&self, frame: &[u8]) -> usize {
+        match self.end.ports.len() {
+            0 => 0,
+            n => flow_hash(frame) as usize % (n + 1),
+        }
+    }
+
+    fn send_one(&self, mut skb: Skb) -> bool {
+        let lane = self.port(skb.data());
+        let bytes = u32::try_from(skb.len()).unwrap_or(u32::MAX);
+        let n = self.end.header.tx_len();
+        if n > 0 {
+            let (csum, gso) = (skb.csum, skb.gso);
+            skb.push(n);
+            let Some((out, frame)) = skb.data_mut().split_at_mut_checked(n) else { return false };
+            self.end.header.tx(out, Outgoing { frame, csum, gso });
+        }
+        self.push(TxFrame { skb, to: self.end.to.clone(), lane, segment: None, frames: 1, bytes })
+    }
+
+    /// Segments side by side, each behind its own header: the host cuts them apart again.
+    fn send_trains(&self, cut: &Cut<'_>, t: Train, pool: &Arc<SkbPool>) -> bool {
+        let n = self.end.header.tx_len();
+        let (count, size) = (cut.count(), n + cut.len(0));
+        let per = (t.bytes / size).min(t.frames).max(1);
+        (0..count).step_by(per).all(|from| {
+            let part = from..count.min(from + per);
+            let frames = part.len();
+            let mut skb = pool.alloc(frames * size);
+            let (mut bytes, mut lane) = (0, 0);
+            for i in part {
+                let len = cut.len(i);
+                let Some((out, frame)) = skb.put(n + len).split_at_mut_checked(n) else { return false };
+                if !cut.write(i, frame) {
+                    return false;
+                }
+                self.end.header.tx(out, Outgoing { frame, csum: CsumStatus::None, gso: None });
+                if bytes == 0 {
+                    lane = self.port(frame);
+                }
+                bytes += len;
+            }
+            self.push(TxFrame {
+                skb,
+                to: self.end.to.clone(),
+                lane,
+                segment: u16::try_from(size).ok().filter(|_| frames > 1),
+                frames: frames as u32,
+                bytes: bytes as u32,
+            })
+        })
+    }
+
+    fn push(&self, frame: TxFrame) -> bool {
+        self.queue.push(Box::new(frame)).is_ok()
     }
 }
 
@@ -51,14 +191,16 @@ impl Done {
 }
 
 impl TxDone for Done {
-    fn done(&self, _frame: Box<dyn IoSource>, result: Result<u32>) {
-        self.batch.fetch_add(1, Ordering::Relaxed);
+    fn done(&self, frame: Box<dyn IoSource>, result: Result<u32>) {
+        let note = frame.note();
+        let (frames, bytes) = (note >> 32, note & 0xffff_ffff);
+        self.batch.fetch_add(frames, Ordering::Relaxed);
         match result {
-            Ok(n) => {
-                add(&self.counters.tx_packets, 1);
-                add(&self.counters.tx_bytes, u64::from(n).saturating_sub(VNET_HDR_LEN as u64));
+            Ok(_) => {
+                add(&self.counters.tx_packets, frames);
+                add(&self.counters.tx_bytes, bytes);
             }
-            Err(_) => add(&self.counters.tx_errors, 1),
+            Err(_) => add(&self.counters.tx_errors, frames),
         }
     }
 

@@ -1,12 +1,10 @@
 //! The virtio-net header in front of each frame (linux/virtio_net.h, the legacy form of ten bytes, little-endian here).
 
-use net::{CsumStatus, GsoInfo, GsoType, Skb};
+use super::header::{DropReason, ETH_HLEN, Header, Outgoing, Stripped};
+use net::{CsumStatus, GsoInfo, GsoType};
 
 /// Bytes of the header.
 pub const VNET_HDR_LEN: usize = 10;
-/// Bytes of an Ethernet header.
-const ETH_HLEN: usize = 14;
-
 const F_NEEDS_CSUM: u8 = 1;
 const F_DATA_VALID: u8 = 2;
 const GSO_NONE: u8 = 0;
@@ -62,8 +60,27 @@ pub fn parse(msg: &[u8]) -> Option<RxMeta> {
     fits.then_some(RxMeta { csum, gso: Some(GsoInfo { kind, size, hdr_len: 0 }) })
 }
 
+/// Frames behind virtio-net headers.
+pub struct Vnet;
+
+impl Header for Vnet {
+    fn rx(&self, msg: &[u8]) -> Result<Stripped, DropReason> {
+        let meta = parse(msg).ok_or(DropReason::Vnet)?;
+        let len = msg.len() - VNET_HDR_LEN;
+        Ok(Stripped { at: VNET_HDR_LEN, len, csum: meta.csum, gso: meta.gso })
+    }
+
+    fn tx_len(&self) -> usize {
+        VNET_HDR_LEN
+    }
+
+    fn tx(&self, out: &mut [u8], frame: Outgoing<'_>) {
+        out.copy_from_slice(&build(frame));
+    }
+}
+
 /// The header for a frame to be sent, which begins with its Ethernet header.
-pub fn build(skb: &Skb) -> [u8; VNET_HDR_LEN] {
+pub fn build(skb: Outgoing<'_>) -> [u8; VNET_HDR_LEN] {
     let mut h = [0u8; VNET_HDR_LEN];
     let CsumStatus::Partial { start, offset } = skb.csum else { return h };
     h[0] = F_NEEDS_CSUM;
@@ -80,7 +97,7 @@ pub fn build(skb: &Skb) -> [u8; VNET_HDR_LEN] {
         _ if gso.hdr_len > 0 => usize::from(gso.hdr_len) + ETH_HLEN,
         GsoType::Udp => l4 + 8,
         // Data offset of the TCP header, in words.
-        _ => l4 + skb.data().get(l4 + 12).map_or(20, |b| usize::from(b >> 4) * 4),
+        _ => l4 + skb.frame.get(l4 + 12).map_or(20, |b| usize::from(b >> 4) * 4),
     };
     h[2..4].copy_from_slice(&u16::try_from(hdr_len).unwrap_or(0).to_le_bytes());
     h[4..6].copy_from_slice(&gso.size.to_le_bytes());
@@ -125,14 +142,15 @@ mod tests {
 
     #[test]
     fn sent_headers_say_what_the_frame_says() {
-        let mut skb = Skb::from_vec(vec![0; 4000], 64, 3000);
-        assert_eq!(build(&skb), [0; 10]);
+        let mut frame = vec![0; 3000];
+        frame[46] = 0x80;
+        let mut skb = Outgoing { frame: &frame, csum: CsumStatus::None, gso: None };
+        assert_eq!(build(skb), [0; 10]);
         skb.csum = CsumStatus::Partial { start: 34, offset: 16 };
-        skb.data_mut()[46] = 0x80;
-        assert_eq!(build(&skb), [1, 0, 0, 0, 0, 0, 34, 0, 16, 0]);
+        assert_eq!(build(skb), [1, 0, 0, 0, 0, 0, 34, 0, 16, 0]);
         skb.gso = Some(GsoInfo { kind: GsoType::TcpV4, size: 1448, hdr_len: 0 });
-        assert_eq!(build(&skb), [1, 1, 66, 0, 0xa8, 5, 34, 0, 16, 0]);
+        assert_eq!(build(skb), [1, 1, 66, 0, 0xa8, 5, 34, 0, 16, 0]);
         skb.gso = Some(GsoInfo { kind: GsoType::TcpV6, size: 1448, hdr_len: 72 });
-        assert_eq!(build(&skb)[1..4], [4, 86, 0]);
+        assert_eq!(build(skb)[1..4], [4, 86, 0]);
     }
 }

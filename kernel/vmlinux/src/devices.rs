@@ -170,7 +170,7 @@ mod tests {
             ("ssl=null con1=none", ""),
             ("vec0:transport=tap,depth=x mem=1", "vec0:transport=tap,depth=x: depth=x: "),
             ("mem=1 vec0:transport=tap,depth=x", "mem=1: Too few physical memory!"),
-            ("vec1:transport=hybrid", "vec1:transport=hybrid: transport=hybrid: not yet supported"),
+            ("vec1:transport=hybris", "vec1:transport=hybris: transport=hybris: unknown"),
         ] {
             let args: Vec<&str> = args.split(' ').collect();
             let got = first(&args);

@@ -1,18 +1,118 @@
-//! Ways to the host. A transport opens descriptors and says how frames look on them; everything else (batches, queues,
-//! statistics) is the driver's. Adding one is a file here, a line in [`open`], and its keys in `config`.
+//! Ways to the host. A transport declares its keys, opens descriptors and says how frames look on them; everything else
+//! (batches, queues, cutting and merging of super-frames, statistics) is the driver's, once for all.
+//!
+//! Adding one: a file here with a `static KIND: Kind`, and its line in [`KINDS`].
+//!
+//! * [`Kind`]: name, keys and parser. [`Plan`]: a checked set of options, which opens. [`Transport`]: what is open.
+//! * [`Lane`]: a pair of ends; several of them are queues, or ports of a tunnel.
 
 mod tap;
 
-use super::config::{TransportConfig, VectorConfig};
+use super::config::Mac;
+use super::header::Header;
+use super::options::{Key, Options};
 use arch::host::fd::HostFd;
 use executor::irq::{RxKind, TxKind};
 use net::Features;
+use std::fmt::Debug;
+use std::sync::Arc;
+use uapi::Result;
 
-/// What stands in front of each frame.
+/// Every transport.
+pub static KINDS: &[&Kind] = &[&tap::KIND];
+
+/// A transport as the command line knows it.
+#[derive(Debug)]
+pub struct Kind {
+    /// As `transport=` names it.
+    pub name: &'static str,
+    /// One line of help.
+    pub about: &'static str,
+    /// Its own keys, besides the common ones.
+    pub keys: &'static [Key],
+    /// Checks the options against each other; their types have been checked. `Err` is one line without the device's name.
+    pub parse: fn(&Options) -> std::result::Result<Arc<dyn Plan>, String>,
+}
+
+/// What the driver tells a transport that is to be opened.
+#[derive(Clone, Copy, Debug)]
+pub struct Setup {
+    /// Unit of the device.
+    pub unit: u32,
+    /// Its link-layer address.
+    pub mac: Mac,
+    /// Frames in a queue.
+    pub depth: usize,
+    /// Largest inner IP packet at first.
+    pub mtu: u32,
+    /// `gro=1`.
+    pub gro: bool,
+}
+
+/// Options of a transport, checked; opens it.
+pub trait Plan: Debug + Send + Sync {
+    /// Opens the descriptors. `Err` is one line for the user, without the device's name.
+    fn open(&self, setup: &Setup) -> std::result::Result<Box<dyn Transport>, String>;
+}
+
+/// How frames follow one another on a descriptor.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Header {
-    /// A virtio-net header: checksums and super-frames are the host's business.
-    Vnet,
+pub enum Framing {
+    /// A message is a frame behind its header.
+    Messages,
+    /// A byte stream; in front of each frame its length, four bytes, big-endian. Headers are not asked on receive.
+    Stream,
+}
+
+/// Where frames come from.
+pub struct RxEnd {
+    /// A descriptor in blocking mode.
+    pub fd: HostFd,
+    /// Read or receive; with `RecvMsg` a message may be several datagrams, which are taken apart before the header looks.
+    pub kind: RxKind,
+    /// What stands in front of frames.
+    pub header: Arc<dyn Header>,
+}
+
+/// Several frames may leave with one sendmsg(2), cut by the host into datagrams of equal size (UDP_SEGMENT, udp(7)).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Train {
+    /// Most datagrams in one call (the host's limit is 64).
+    pub frames: usize,
+    /// Most bytes in one call: 65507 over IPv4, 65487 over IPv6.
+    pub bytes: usize,
+}
+
+/// Where frames go.
+pub struct TxEnd {
+    /// A descriptor in blocking mode.
+    pub fd: HostFd,
+    /// Write, send, or send on a stream.
+    pub kind: TxKind,
+    /// Further descriptors: the hash of a frame's flow says by which of all it leaves (source ports of a UDP tunnel).
+    pub ports: Vec<HostFd>,
+    /// What stands in front of frames.
+    pub header: Arc<dyn Header>,
+    /// Destination as a raw `struct sockaddr` for sockets that are not connected.
+    pub to: Option<Arc<[u8]>>,
+    /// Super-frames leave as trains of datagrams, not one by one.
+    pub train: Option<Train>,
+}
+
+impl TxEnd {
+    /// An end without a destination, further ports or trains.
+    pub fn plain(fd: &HostFd, kind: TxKind, header: Arc<dyn Header>) -> Self {
+        Self { fd: fd.clone(), kind, ports: Vec::new(), header, to: None, train: None }
+    }
+}
+
+/// A queue to the host. With several, a frame to be sent takes the one that the hash of its flow says.
+#[derive(Default)]
+pub struct Lane {
+    /// The receiving end.
+    pub rx: Option<RxEnd>,
+    /// The sending end.
+    pub tx: Option<TxEnd>,
 }
 
 /// An open way to the host.
@@ -21,19 +121,23 @@ pub trait Transport: Send + Sync {
     fn name(&self) -> &'static str;
     /// For the boot log: what was opened and with which offloads.
     fn describe(&self) -> String;
-    /// What stands in front of frames, in both directions.
-    fn header(&self) -> Header;
-    /// Where frames come from.
-    fn rx(&self) -> (&HostFd, RxKind);
-    /// Where frames go.
-    fn tx(&self) -> (&HostFd, TxKind);
-    /// What the host does for us.
-    fn features(&self) -> Features;
-}
-
-/// Opens the transport that the configuration asks for. `Err` is one line for the user.
-pub fn open(cfg: &VectorConfig) -> Result<Box<dyn Transport>, String> {
-    match &cfg.transport {
-        TransportConfig::Tap { ifname } => Ok(Box::new(tap::TapTransport::open(ifname.as_deref())?)),
+    /// Its queues, at least one. Called at each link-up; headers keep their state.
+    fn lanes(&self) -> Vec<Lane>;
+    /// What the *host* does: checksums and segments of frames sent (`HW_CSUM`, `TSO4`, `TSO6`, `USO`), checksums and merging of
+    /// frames received (`RXCSUM`, `LRO`). The driver does the rest in software.
+    fn offload(&self) -> Features;
+    /// Switches what the host does while frames flow; what is not in [`offload`](Self::offload) is ignored.
+    fn set_offload(&self, _on: Features) {}
+    /// How frames follow one another.
+    fn framing(&self) -> Framing {
+        Framing::Messages
+    }
+    /// Largest IP packet that fits behind the headers.
+    fn max_mtu(&self) -> u32 {
+        65535
+    }
+    /// The device has another address now (the link is down).
+    fn set_mac(&self, _mac: Mac) -> Result<()> {
+        Ok(())
     }
 }

@@ -1,37 +1,58 @@
 //! `transport=tap`: one tap device, virtio-net headers, checksums and TCP segments left to the host.
 
-use super::{Header, Transport};
-use crate::vector::vnet_hdr::VNET_HDR_LEN;
-use arch::host::fd::HostFd;
+use super::{Kind, Lane, Plan, RxEnd, Setup, Transport, TxEnd};
+use crate::vector::options::{IFNAME, Options};
+use crate::vector::vnet_hdr::{VNET_HDR_LEN, Vnet};
 use arch::host::tap::{self, TUN_F_CSUM, TUN_F_TSO4, TUN_F_TSO6, Tap, TapStep};
 use executor::irq::{RxKind, TxKind};
 use net::Features;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 use uapi::Errno;
 
 /// After its last user has gone the host keeps a tap busy for a moment, while a ring lets go of it.
 const BUSY_WAIT: Duration = Duration::from_secs(2);
 
+/// The transport on the command line.
+pub static KIND: Kind = Kind {
+    name: "tap",
+    about: "a tap device of the host, with virtio-net headers; a new one if ifname is absent",
+    keys: &[IFNAME],
+    parse,
+};
+
+#[derive(Debug)]
+struct TapPlan {
+    ifname: Option<String>,
+}
+
+fn parse(o: &Options) -> Result<Arc<dyn Plan>, String> {
+    Ok(Arc::new(TapPlan { ifname: o.text("ifname") }))
+}
+
+impl Plan for TapPlan {
+    fn open(&self, _setup: &Setup) -> Result<Box<dyn Transport>, String> {
+        Ok(Box::new(TapTransport { tap: take(self.ifname.as_deref())? }))
+    }
+}
+
 /// An open tap.
 pub struct TapTransport {
     tap: Tap,
 }
 
-impl TapTransport {
-    /// Takes the tap `ifname`, or makes one.
-    pub fn open(ifname: Option<&str>) -> Result<Self, String> {
-        let header = i32::try_from(VNET_HDR_LEN).map_err(|_| "header size".to_owned())?;
-        let offload = TUN_F_CSUM | TUN_F_TSO4 | TUN_F_TSO6;
-        let name = ifname.unwrap_or("tap%d");
-        let until = Instant::now() + BUSY_WAIT;
-        loop {
-            match tap::open(name, header, offload) {
-                Ok(tap) => return Ok(Self { tap }),
-                Err((TapStep::SetIff, Errno::EBUSY)) if Instant::now() < until => {
-                    std::thread::sleep(Duration::from_millis(20));
-                }
-                Err((step, e)) => return Err(explain(ifname, step, e)),
+/// Takes the tap `ifname`, or makes one.
+pub fn take(ifname: Option<&str>) -> Result<Tap, String> {
+    let header = i32::try_from(VNET_HDR_LEN).map_err(|_| "header size".to_owned())?;
+    let name = ifname.unwrap_or("tap%d");
+    let until = Instant::now() + BUSY_WAIT;
+    loop {
+        match tap::open(name, header, TUN_F_CSUM | TUN_F_TSO4 | TUN_F_TSO6) {
+            Ok(tap) => return Ok(tap),
+            Err((TapStep::SetIff, Errno::EBUSY)) if Instant::now() < until => {
+                std::thread::sleep(Duration::from_millis(20));
             }
+            Err((step, e)) => return Err(explain(ifname, step, e)),
         }
     }
 }
@@ -78,19 +99,13 @@ impl Transport for TapTransport {
         format!("tap {}: using vnet headers for tso and tx/rx checksum", self.tap.name)
     }
 
-    fn header(&self) -> Header {
-        Header::Vnet
+    fn lanes(&self) -> Vec<Lane> {
+        let rx = RxEnd { fd: self.tap.fd.clone(), kind: RxKind::Read, header: Arc::new(Vnet) };
+        let tx = TxEnd::plain(&self.tap.fd, TxKind::Write, Arc::new(Vnet));
+        vec![Lane { rx: Some(rx), tx: Some(tx) }]
     }
 
-    fn rx(&self) -> (&HostFd, RxKind) {
-        (&self.tap.fd, RxKind::Read)
-    }
-
-    fn tx(&self) -> (&HostFd, TxKind) {
-        (&self.tap.fd, TxKind::Write)
-    }
-
-    fn features(&self) -> Features {
+    fn offload(&self) -> Features {
         Features::HW_CSUM | Features::RXCSUM | Features::TSO4 | Features::TSO6 | Features::LRO
     }
 }

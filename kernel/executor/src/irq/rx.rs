@@ -19,6 +19,8 @@ pub enum RxKind {
     /// recvmsg(2): UDP sockets with UDP_GRO, whose slots may hold several datagrams ([`RxSlot::segment`]). On a host
     /// without standing receives UDP_GRO is switched off and it is as `Recv`.
     RecvMsg,
+    /// recv(2) on a connected stream or SEQPACKET socket: no bytes are the end of it.
+    Stream,
 }
 
 /// How to receive.
@@ -66,7 +68,7 @@ impl RxStream {
             let f = ring.features();
             let multi = match cfg.kind {
                 RxKind::Read => f.read_multi,
-                RxKind::Recv | RxKind::RecvMsg => f.recv_multi,
+                RxKind::Recv | RxKind::RecvMsg | RxKind::Stream => f.recv_multi,
             };
             ring.new_bufring(cfg.slots, cfg.slot_size, cfg.headroom).map(|b| (b, cpu, multi))
         })
@@ -148,7 +150,7 @@ impl Shared {
         let op = match self.kind {
             RxKind::Read => Op::ReadSlot { fd, bufs, multi },
             RxKind::RecvMsg if multi => Op::RecvMsgSlot { fd, bufs },
-            RxKind::Recv | RxKind::RecvMsg => Op::RecvSlot { fd, bufs, multi },
+            RxKind::Recv | RxKind::RecvMsg | RxKind::Stream => Op::RecvSlot { fd, bufs, multi },
         };
         let sink = Sink::Irq(Arc::new(RxIrq(Arc::clone(self))), 0);
         let place = with_ring(|ring, cpu| Place { cpu, id: ring.submit(op, sink) });
@@ -198,7 +200,7 @@ impl IrqHandler for RxIrq {
                 (Ok(n), Payload::Slot(slot)) if n > 0 && !stopped => state.frames.push_back(slot),
                 (Ok(_), Payload::Slot(_)) if stopped => {}
                 // End of a stream; a datagram of no bytes on a socket is skipped.
-                (Ok(_), _) if this.kind == RxKind::Read && !outcome.more => {
+                (Ok(_), _) if matches!(this.kind, RxKind::Read | RxKind::Stream) && !outcome.more => {
                     state.ended = Some(Ok(()));
                     go_on = false;
                 }

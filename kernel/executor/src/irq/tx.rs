@@ -13,6 +13,8 @@ use std::sync::{Arc, Mutex};
 const BATCH: usize = 64;
 /// send(2): do not wait.
 const MSG_DONTWAIT: u32 = 0x40;
+/// send(2): the whole of it, and no signal when the peer has gone.
+const MSG_WHOLE: u32 = 0x100 | 0x4000;
 const TOKEN_POLL: u64 = u64::MAX;
 
 /// How frames are given to a descriptor.
@@ -22,6 +24,8 @@ pub enum TxKind {
     Write,
     /// send(2) or sendmsg(2): sockets.
     Send,
+    /// The same on a stream socket: each frame goes out whole before the next one begins.
+    Stream,
 }
 
 /// Told what became of frames; runs as an interrupt: it marks, counts, raises a softirq, no more.
@@ -170,7 +174,7 @@ impl Shared {
             }
             let n = state.queue.len().min(BATCH);
             state.in_flight = n;
-            state.chain_in_flight = state.chained || state.always_chained;
+            state.chain_in_flight = state.chained || state.always_chained || self.kind == TxKind::Stream;
             (state.queue.drain(..n).collect(), state.chain_in_flight)
         };
         let handler: Arc<dyn IrqHandler> = Arc::new(TxIrq(Arc::clone(self)));
@@ -180,6 +184,7 @@ impl Shared {
             let op = match self.kind {
                 TxKind::Write => Op::WriteSource { fd, source, nowait: !chained },
                 TxKind::Send => Op::SendSource { fd, source, flags: if chained { 0 } else { MSG_DONTWAIT } },
+                TxKind::Stream => Op::SendSource { fd, source, flags: MSG_WHOLE },
             };
             (op, Sink::Irq(Arc::clone(&handler), i as u64))
         });

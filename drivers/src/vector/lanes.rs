@@ -1,0 +1,226 @@
+//! The queues of a NIC that is up: one lane or several, each with its ends.
+
+use super::header::Header;
+use super::rx::{HEADROOM, Poll, SLOT_SIZE};
+use super::stream::Reassembly;
+use super::transport::{Framing, RxEnd, Transport};
+use super::tx::{Done, TxLane};
+use executor::irq::{RxConfig, RxSlot, RxStream};
+use klib::sync::Mutex;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use uapi::{Errno, Result};
+
+/// Most receive slots: more of them do not fit the caches, and frames wait as well in the host.
+const MAX_SLOTS: usize = 64;
+/// Fewest receive slots.
+const MIN_SLOTS: usize = 16;
+/// Most old messages thrown away at link-up.
+const MAX_OLD: usize = 4096;
+
+/// The receiving end of a lane.
+pub struct RxLane {
+    stream: RxStream,
+    header: Arc<dyn Header>,
+    reassembly: Option<Mutex<Reassembly>>,
+}
+
+/// Why a lane has stopped receiving.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum End {
+    /// The interface on the host is down; receiving goes on when it comes back.
+    Down,
+    /// The descriptor is of no use any more.
+    Gone(Result<()>),
+}
+
+/// Everything of a NIC that is up.
+pub struct Queues {
+    rx: Vec<RxLane>,
+    tx: Vec<Arc<TxLane>>,
+    /// Told what became of sent frames.
+    pub done: Arc<Done>,
+    next: AtomicUsize,
+}
+
+impl RxLane {
+    fn start(
+        end: RxEnd,
+        depth: usize,
+        framing: Framing,
+        notify: impl Fn() + Send + Sync + 'static,
+    ) -> Result<Self> {
+        let slots = depth.next_power_of_two().clamp(MIN_SLOTS, MAX_SLOTS);
+        let cfg = RxConfig {
+            kind: end.kind,
+            slots: u16::try_from(slots).map_err(|_| Errno::EINVAL)?,
+            slot_size: SLOT_SIZE,
+            headroom: HEADROOM,
+        };
+        let stream = framing == Framing::Stream;
+        if !stream {
+            // What arrived while the link was down is not for now.
+            let mut old = vec![0u8; SLOT_SIZE];
+            let mut left = MAX_OLD;
+            while left > 0
+                && end.fd.poll_now(1).is_ok_and(|ev| ev & 1 != 0)
+                && end.fd.read(&mut old).is_ok_and(|n| n > 0)
+            {
+                left -= 1;
+            }
+        }
+        Ok(Self {
+            stream: RxStream::start(&end.fd, cfg, notify)?,
+            header: end.header,
+            reassembly: stream.then(Mutex::default),
+        })
+    }
+
+    /// Whether it still receives; errors that say nothing of the future are shrugged off.
+    fn end(&self) -> Option<End> {
+        let end = self.stream.ended()?;
+        match end {
+            // A peer or a router answered a frame of ours with ICMP, or a signal came.
+            Err(
+                Errno::ECONNREFUSED
+                | Errno::EHOSTUNREACH
+                | Errno::ENETUNREACH
+                | Errno::EHOSTDOWN
+                | Errno::EMSGSIZE
+                | Errno::EPROTO
+                | Errno::ENOPROTOOPT
+                | Errno::ENOMEM,
+            ) => {
+                self.stream.restart();
+                None
+            }
+            Err(Errno::ENETDOWN) => {
+                self.stream.restart();
+                Some(End::Down)
+            }
+            other => Some(End::Gone(other)),
+        }
+    }
+}
+
+impl Queues {
+    /// Starts receiving on this CPU. `notify` runs as an interrupt.
+    pub fn start(
+        transport: &dyn Transport,
+        depth: usize,
+        done: Arc<Done>,
+        notify: impl Fn() + Clone + Send + Sync + 'static,
+    ) -> Result<Self> {
+        let (mut rx, mut tx) = (Vec::new(), Vec::new());
+        for lane in transport.lanes() {
+            if let Some(end) = lane.rx {
+                rx.push(RxLane::start(end, depth, transport.framing(), notify.clone())?);
+            }
+            if let Some(end) = lane.tx {
+                tx.push(Arc::new(TxLane::new(end, transport.offload(), depth, Arc::clone(&done))));
+            }
+        }
+        if tx.is_empty() {
+            return Err(Errno::ENODEV);
+        }
+        Ok(Self { rx, tx, done, next: AtomicUsize::new(0) })
+    }
+
+    /// Hands up to `budget` received messages to `poll`; the number.
+    pub fn poll(&self, slots: &mut Vec<RxSlot>, budget: usize, poll: &mut Poll<'_>) -> usize {
+        let first = self.next.fetch_add(1, Ordering::Relaxed);
+        let mut done = 0;
+        for i in 0..self.rx.len() {
+            let Some(lane) = self.rx.get((first.wrapping_add(i)) % self.rx.len()) else { break };
+            done += lane.stream.pop_many(slots, budget - done);
+            match &lane.reassembly {
+                None => slots.drain(..).for_each(|s| poll.message(s, &*lane.header)),
+                Some(r) => {
+                    let mut r = r.lock();
+                    slots.drain(..).for_each(|s| poll.chunk(&s, &mut r));
+                }
+            }
+        }
+        done
+    }
+
+    /// The first lane that has stopped, and why.
+    pub fn end(&self) -> Option<End> {
+        let broken = |l: &RxLane| l.reassembly.as_ref().is_some_and(|r| r.lock().is_broken());
+        if self.rx.iter().any(broken) {
+            return Some(End::Gone(Err(Errno::EPROTO)));
+        }
+        self.rx.iter().find_map(RxLane::end)
+    }
+
+    /// The lane for a frame.
+    pub fn choose(&self, frame: &[u8]) -> Option<&Arc<TxLane>> {
+        match &self.tx[..] {
+            [one] => Some(one),
+            many => many.get(flow_hash(frame) as usize % many.len()),
+        }
+    }
+
+    /// True if some lane has frames to give to the host.
+    pub fn flush(&self) -> Result<()> {
+        self.tx.iter().try_for_each(|l| l.flush())
+    }
+
+    /// Times receiving stood still because every slot was in use.
+    pub fn starved(&self) -> u64 {
+        self.rx.iter().map(|l| l.stream.starved()).sum()
+    }
+}
+
+/// A number that is the same for the frames of a flow: of IP addresses, protocol and ports, else of the link header.
+pub fn flow_hash(frame: &[u8]) -> u32 {
+    let mut h = 0x811c_9dc5u32;
+    let mut mix = |b: Option<&[u8]>| {
+        for b in b.unwrap_or_default() {
+            h = (h ^ u32::from(*b)).wrapping_mul(0x0100_0193);
+        }
+    };
+    match frame.get(12..14) {
+        Some([0x08, 0x00]) => {
+            mix(frame.get(23..24));
+            mix(frame.get(26..34));
+            let l4 = 14 + usize::from(frame.get(14).copied().unwrap_or(0) & 15) * 4;
+            // Pieces of a packet have no ports.
+            let whole = frame.get(20..22).is_some_and(|b| b[0] & 0x3f == 0 && b[1] == 0);
+            if whole && matches!(frame.get(23), Some(6 | 17)) {
+                mix(frame.get(l4..l4 + 4));
+            }
+        }
+        Some([0x86, 0xdd]) => {
+            mix(frame.get(20..21));
+            mix(frame.get(22..54));
+            if matches!(frame.get(20), Some(6 | 17)) {
+                mix(frame.get(54..58));
+            }
+        }
+        _ => mix(frame.get(..14)),
+    }
+    // The low bits are used: let the high ones take part.
+    h ^ (h >> 15)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_flow_has_one_hash_and_flows_differ() {
+        let mut f = vec![0u8; 60];
+        f[12] = 8;
+        f[14] = 0x45;
+        f[23] = 17;
+        let one = flow_hash(&f);
+        f[50] = 7;
+        assert_eq!(flow_hash(&f), one, "payload");
+        f[35] = 1;
+        assert_ne!(flow_hash(&f), one, "port");
+        for len in 0..60 {
+            flow_hash(&f[..len]);
+        }
+    }
+}
