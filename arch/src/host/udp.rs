@@ -114,10 +114,9 @@ pub fn open(src: SocketAddr, how: IpOptions, gro: bool) -> core::result::Result<
     Ok(fd)
 }
 
-/// A UDP socket that only sends, from any free port of `src`: what comes to it waits in a buffer that is as small as the
-/// host makes it.
-pub fn open_sender(src: IpAddr, how: IpOptions) -> core::result::Result<HostFd, SocketError> {
-    let fd = open(SocketAddr::new(src, 0), how, false)?;
+/// A UDP socket that only sends: what comes to it waits in a buffer that is as small as the host makes it.
+pub fn open_sender(src: SocketAddr, how: IpOptions) -> core::result::Result<HostFd, SocketError> {
+    let fd = open(src, how, false)?;
     let _ = set_int(&fd, libc::SOL_SOCKET, libc::SO_RCVBUF, 0);
     Ok(fd)
 }
@@ -140,12 +139,14 @@ pub fn local_addr(fd: &HostFd) -> Result<SocketAddr> {
 
 /// The MTU of the path from `src` to `dst` as the host knows it now (ip(7) IP_MTU): that of the interface, or less if ICMP
 /// said so. Looked up afresh each time.
-pub fn path_mtu(src: IpAddr, dst: IpAddr) -> Result<u32> {
-    let fd = rustix::net::socket_with(family(dst), SocketType::DGRAM, SocketFlags::CLOEXEC, None);
+pub fn path_mtu(mut src: SocketAddr, mut dst: SocketAddr) -> Result<u32> {
+    let fd = rustix::net::socket_with(family(dst.ip()), SocketType::DGRAM, SocketFlags::CLOEXEC, None);
     let fd = HostFd::from(fd.map_err(from_rustix)?);
-    rustix::net::bind(&fd, &SocketAddr::new(src, 0)).map_err(from_rustix)?;
+    src.set_port(0);
+    rustix::net::bind(&fd, &src).map_err(from_rustix)?;
     // The port does not matter: nothing is sent.
-    rustix::net::connect(&fd, &SocketAddr::new(dst, 9)).map_err(from_rustix)?;
+    dst.set_port(9);
+    rustix::net::connect(&fd, &dst).map_err(from_rustix)?;
     let mtu = if dst.is_ipv6() {
         get_int(&fd, libc::IPPROTO_IPV6, libc::IPV6_MTU)
     } else {
@@ -175,12 +176,12 @@ pub fn sockaddr(addr: SocketAddr) -> Vec<u8> {
     }
 }
 
-/// Addresses of a host name or an address in text (getaddrinfo(3)), of one family. May wait for a name server: before boot
-/// only.
-pub fn resolve(name: &str, v6: bool) -> Result<IpAddr> {
+/// The address of a host name, or an address in text (getaddrinfo(3)), of one family, with this port. `ENXIO` if there is
+/// no such host, `EAFNOSUPPORT` if it has no address of the family. May wait for a name server: before boot only.
+pub fn resolve(name: &str, port: u16, v6: bool) -> Result<SocketAddr> {
     use std::net::ToSocketAddrs;
-    let all = (name, 0).to_socket_addrs().map_err(|_| Errno::ENXIO)?;
-    all.map(|a| a.ip()).find(|a| a.is_ipv6() == v6).ok_or(Errno::EAFNOSUPPORT)
+    let mut all = (name, port).to_socket_addrs().map_err(|_| Errno::ENXIO)?;
+    all.find(|a| a.is_ipv6() == v6).ok_or(Errno::EAFNOSUPPORT)
 }
 
 #[cfg(test)]
@@ -209,13 +210,13 @@ mod tests {
             assert!(here.ip() == ip && here.port() > 0);
             let taken = open(here, how, false).expect_err("taken");
             assert_eq!(taken, (SocketStep::Bind, Errno::EADDRINUSE));
-            open_sender(ip, how).expect("sender");
-            assert!(path_mtu(ip, ip).expect("mtu") >= 1280);
+            open_sender(SocketAddr::new(ip, 0), how).expect("sender");
+            assert!(path_mtu(here, here).expect("mtu") >= 1280);
         }
         let nowhere: SocketAddr = "203.0.113.7:0".parse().expect("address");
         let e = open(nowhere, IpOptions::default(), false).expect_err("not ours");
         assert_eq!(e, (SocketStep::Bind, Errno::EADDRNOTAVAIL));
-        assert_eq!(resolve("10.1.2.3", false), Ok(Ipv4Addr::new(10, 1, 2, 3).into()));
-        assert_eq!(resolve("10.1.2.3", true), Err(Errno::EAFNOSUPPORT));
+        assert_eq!(resolve("10.1.2.3", 7, false), Ok((Ipv4Addr::new(10, 1, 2, 3), 7).into()));
+        assert_eq!(resolve("10.1.2.3", 7, true), Err(Errno::EAFNOSUPPORT));
     }
 }

@@ -10,6 +10,7 @@
 //! Lock order: `Vector::queues` > the executor's queues; nothing is called back with it held.
 
 mod config;
+pub mod encap;
 mod ethtool;
 mod header;
 mod lanes;
@@ -22,7 +23,7 @@ mod tx;
 mod vnet_hdr;
 
 pub use config::{COMMON, Mac, VectorConfig};
-pub use header::{Bare, DropReason, Header, Outgoing, Stripped};
+pub use header::{Bare, DropReason, ETH_HLEN, Header, Outgoing, Stripped};
 pub use options::{DF, IFNAME, IFUP, Key, Options, QUEUES, TOS, TTL, Type};
 pub use stream::LengthPrefix;
 pub use transport::{Framing, KINDS, Kind, Lane, Plan, RxEnd, Setup, Train, Transport, TxEnd};
