@@ -138,7 +138,9 @@ impl Tlb {
             let r = drive(&mut mapper, &batch).await;
             self.finished(mapper, batch.len() as u64, r);
             if let Err(e) = r {
-                log::error!(target: "mm", "the host refused a mapping: {e}");
+                // A stub that has died, which a hostile guest can bring about at will, is nothing to complain of.
+                let level = if e == Errno::EFAULT { log::Level::Debug } else { log::Level::Error };
+                log::log!(target: "mm", level, "the host refused a mapping: {e}");
                 return Err(e);
             }
         }
