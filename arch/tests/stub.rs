@@ -13,7 +13,7 @@ const POLLIN: u16 = 1;
 struct Guest {
     mem: PhysMem,
     host: Arc<StubHost>,
-    _stub: StubProcess,
+    stub: StubProcess,
     mapper: Mapper,
     thread: UserThread,
 }
@@ -67,7 +67,7 @@ impl Guest {
             }
             Err((_, Some(e))) => panic!("{e}"),
         });
-        let mut g = Self { mem, host, _stub: stub, mapper, thread };
+        let mut g = Self { mem, host, stub, mapper, thread };
         assert!(matches!(g.trap(), Trap::Start));
         g
     }
@@ -151,4 +151,55 @@ fn null_call_cost() {
         g.trap();
     }
     println!("null call: {:.2} us", t.elapsed().as_secs_f64() * 1e6 / f64::from(n));
+}
+
+#[test]
+fn a_thread_that_the_host_refuses_is_known_at_once() {
+    let _one = ONE.lock().unwrap_or_else(|e| e.into_inner());
+    // Root is not bound by RLIMIT_NPROC. The raw call changes this thread alone, and the zygote takes after it.
+    // SAFETY: no arguments.
+    let root = unsafe { libc::geteuid() } == 0;
+    // SAFETY: integers only.
+    if root && unsafe { libc::syscall(libc::SYS_setresuid, 65534, 65534, 65534) } < 0 {
+        eprintln!("skipped: cannot become another user, and root has no limit of processes");
+        return;
+    }
+    let g = Guest::new(&[0xeb, 0xfe]);
+    let old = process_limit(&g, None);
+    let ask = || {
+        let block = g.stub.take_block().unwrap();
+        let since = Instant::now();
+        g.stub.request_thread(&block);
+        let mut block = Some(block);
+        let r = until("an answer", &g.host, || match g.stub.take_thread(block.take().unwrap()) {
+            Ok(t) => Some(Ok(t)),
+            Err((b, None)) => {
+                block = Some(b);
+                None
+            }
+            Err((_, Some(e))) => Some(Err(e)),
+        });
+        (r, since.elapsed())
+    };
+    process_limit(&g, Some(libc::rlimit { rlim_cur: 0, ..old }));
+    // More than two: the numbers of the signs are used in turn.
+    for _ in 0..5 {
+        let (r, took) = ask();
+        assert_eq!(r.err(), Some(uapi::Errno::EAGAIN));
+        assert!(took < Duration::from_secs(1), "{took:?}");
+    }
+    process_limit(&g, Some(old));
+    for _ in 0..3 {
+        assert!(ask().0.is_ok());
+    }
+}
+
+/// Sets the RLIMIT_NPROC that the stub's root is bound by; gives the one before.
+fn process_limit(g: &Guest, new: Option<libc::rlimit>) -> libc::rlimit {
+    let mut old = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    let new = new.as_ref().map_or(std::ptr::null(), std::ptr::from_ref);
+    // SAFETY: both point to live structures or are null.
+    let r = unsafe { libc::prlimit(g.stub.pid(), libc::RLIMIT_NPROC, new, &raw mut old) };
+    assert_eq!(r, 0, "prlimit: {}", std::io::Error::last_os_error());
+    old
 }

@@ -49,6 +49,9 @@ pub const FD_MEM: u64 = 1;
 pub const FD_CTL: u64 = 2;
 /// Where a mapper's listener appears while a stub is being set up.
 pub const FD_MAPPER_LISTENER: i32 = 3;
+/// The root puts a descriptor at this number if its set-up has failed, and at this number plus that of the listener that
+/// was to appear if a guest thread could not be made.
+pub const FD_FAILED: i32 = 8;
 /// The number that the stub's own notifications carry; no Linux call has it.
 pub const NR_NOTIFY: u32 = 0x4b42;
 /// First argument of the mapper's "I am idle" notification.
@@ -72,6 +75,8 @@ pub const OPS_OFFSET: u64 = 64;
 pub const OP_LEN: u64 = 64;
 /// Offset in the zygote's command page of its process id, by which a child knows that its parent still lives.
 pub const ZYGOTE_PID_OFFSET: u64 = 32;
+/// Offset in a root's command page of the number at which it puts a descriptor if a command fails.
+pub const FAILED_FD_OFFSET: u64 = 40;
 /// Offset in a command page of the list that a child runs.
 pub const CHILD_OPS_OFFSET: u64 = 0x400;
 /// Offset in a command page of structures that operations point to.

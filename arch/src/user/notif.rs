@@ -31,6 +31,18 @@ const IOCTL_ID_VALID: u64 = 0x4008_2102;
 const IOCTL_SET_FLAGS: u64 = 0x4008_2104;
 const FD_SYNC_WAKE_UP: u64 = 1;
 
+/// A copy of descriptor `fd` of the process behind `pidfd` (pidfd_getfd(2)). `EBADF`: it has none; `ESRCH`: it is gone.
+pub(super) fn take_fd(pidfd: &HostFd, fd: i32) -> Result<HostFd> {
+    // SAFETY: plain integers; a new descriptor is returned.
+    let got = unsafe { libc::syscall(libc::SYS_pidfd_getfd, pidfd.as_raw_fd(), fd, 0) };
+    if got < 0 {
+        return Err(last_errno());
+    }
+    let fd = i32::try_from(got).map_err(|_| Errno::EMFILE)?;
+    // SAFETY: the call above has just made the descriptor for us.
+    Ok(HostFd::from(unsafe { OwnedFd::from_raw_fd(fd) }))
+}
+
 /// A listener: the kernel's end of the filter of one host thread.
 pub(super) struct Listener(HostFd);
 
@@ -38,14 +50,7 @@ impl Listener {
     /// Takes the listener that has number `fd` in the process behind `pidfd`; `EBADF` if it is not there yet, or
     /// something else is still there.
     pub fn take_from(pidfd: &HostFd, fd: i32) -> Result<Self> {
-        // SAFETY: plain integers; a new descriptor is returned.
-        let got = unsafe { libc::syscall(libc::SYS_pidfd_getfd, pidfd.as_raw_fd(), fd, 0) };
-        if got < 0 {
-            return Err(last_errno());
-        }
-        let fd = i32::try_from(got).map_err(|_| Errno::EMFILE)?;
-        // SAFETY: the call above has just made the descriptor for us.
-        let l = Self(HostFd::from(unsafe { OwnedFd::from_raw_fd(fd) }));
+        let l = Self(take_fd(pidfd, fd)?);
         let no_id = 0u64;
         // SAFETY: the argument points to a live u64; a listener answers ENOENT for an id that it has not given.
         unsafe { libc::ioctl(l.0.as_raw_fd(), IOCTL_ID_VALID, &raw const no_id) };

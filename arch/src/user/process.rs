@@ -2,7 +2,7 @@
 
 use super::ctl::Op;
 use super::layout::*;
-use super::notif::Listener;
+use super::notif::{Listener, take_fd};
 use super::stub_host::StubHost;
 use super::thread::UserThread;
 use crate::host::{fd::HostFd, last_errno};
@@ -91,10 +91,8 @@ impl StubProcess {
         }
         if let State::Starting { pidfd, pid } = &self.state {
             let (pidfd, pid) = (pidfd.clone(), *pid);
-            let listener = match Listener::take_from(&pidfd, FD_MAPPER_LISTENER) {
-                Ok(l) => l,
-                Err(Errno::EBADF) => return Ok(None),
-                Err(e) => return Err(e),
+            let Some(listener) = take_listener(&pidfd, FD_MAPPER_LISTENER, FD_FAILED)? else {
+                return Ok(None);
             };
             self.state = State::Ready { pidfd, pid };
             let list = CTL_SLOTS + u64::from(self.slot) * SLOT_LEN + 0x1000;
@@ -137,8 +135,9 @@ impl StubProcess {
         ctl.put_ops(root + CHILD_OPS_OFFSET, root + 16, &child);
         ctl.write_u64(root + 24, va + super::frame::START_FRAME);
         // The listener appears at the lowest free number: 1, or every other time 2, so that the one of the request
-        // before cannot be taken for it.
+        // before cannot be taken for it. The same goes for the sign of a failure.
         let odd = self.requests.fetch_add(1, Ordering::Relaxed) % 2 == 1;
+        ctl.write_u64(root + FAILED_FD_OFFSET, FD_FAILED as u64 + 1 + u64::from(odd));
         let occupy = if odd { libc::SYS_dup2 } else { libc::SYS_getpid };
         let ops = [
             Op::new(libc::SYS_close_range, [1, u64::from(u32::MAX), 0, 0, 0, 0]),
@@ -149,13 +148,13 @@ impl StubProcess {
         ctl.command(root);
     }
 
-    /// Takes the thread that was asked for, after a ring; `None`: not there yet.
+    /// Takes the thread that was asked for, after a ring; `None`: not there yet. `EAGAIN`: the host makes no more threads.
     pub fn take_thread(&self, block: Block) -> core::result::Result<UserThread, (Block, Option<Errno>)> {
         let Some(pidfd) = self.pidfd() else { return Err((block, None)) };
         let number = if self.requests.load(Ordering::Relaxed).is_multiple_of(2) { 2 } else { 1 };
-        match Listener::take_from(pidfd, number) {
-            Ok(l) => Ok(UserThread::new(Arc::clone(&self.host), l, block, pidfd.clone(), self.pid())),
-            Err(Errno::EBADF) => Err((block, None)),
+        match take_listener(pidfd, number, FD_FAILED + number) {
+            Ok(Some(l)) => Ok(UserThread::new(Arc::clone(&self.host), l, block, pidfd.clone(), self.pid())),
+            Ok(None) => Err((block, None)),
             Err(e) => Err((block, Some(e))),
         }
     }
@@ -178,6 +177,21 @@ impl Drop for StubProcess {
     fn drop(&mut self) {
         self.kill();
         self.host.slots.give(self.slot);
+    }
+}
+
+/// The listener at `number` of the process behind `pidfd`, `None` if it is not there yet. `EAGAIN`: nor will it be, the root
+/// has put its sign at `failed`. Guest threads have no call that makes a descriptor there, so only their own root can; a
+/// stub that lied would get no thread, no more.
+fn take_listener(pidfd: &HostFd, number: i32, failed: i32) -> Result<Option<Listener>> {
+    match Listener::take_from(pidfd, number) {
+        Ok(l) => Ok(Some(l)),
+        Err(Errno::EBADF) => match take_fd(pidfd, failed) {
+            Ok(_) => Err(Errno::EAGAIN),
+            Err(Errno::EBADF) => Ok(None),
+            Err(e) => Err(e),
+        },
+        Err(e) => Err(e),
     }
 }
 

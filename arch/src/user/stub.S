@@ -78,7 +78,8 @@ kibble_stub_entry:
     mov     r15, {ZYGOTE_RESULT}
     xor     ebp, ebp
 
-// Zygote and root: wait on the sequence number of the page, run the list, tell the result (zygote only).
+// Zygote and root: wait on the sequence number of the page, run the list, tell the result. The root has no page to
+// tell it on that guests could not write as well: it tells only a failure, by a descriptor at the number that the page says.
 wait_command:
     mov     eax, 202
     mov     rdi, r12
@@ -96,9 +97,18 @@ wait_command:
     mov     r14, [r12 + 8]
     RUN_LIST
     test    r15, r15
-    jz      wait_command
+    jz      1f
     mov     [r15 + 8], rbx
     mov     [r15], ebp
+    RING_DOORBELL
+    jmp     wait_command
+1:  mov     esi, [r12 + {FAILED_FD_OFFSET}]
+root_result:
+    test    rbx, rbx
+    jns     wait_command
+    mov     eax, 33                     // dup2 of the doorbell to esi
+    mov     edi, {FD_DOORBELL}
+    syscall
     RING_DOORBELL
     jmp     wait_command
 
@@ -120,7 +130,8 @@ kibble_stub_root:
     syscall
     mov     r12, {ROOT_PAGE}
     xor     ebp, ebp
-    jmp     wait_command
+    mov     esi, {FD_FAILED}
+    jmp     root_result
 
 // The mapper: its first list confines it, then each answer to its notification means a new list.
     .globl kibble_stub_mapper

@@ -17,6 +17,8 @@ use std::time::Duration;
 const POOL: usize = 2;
 /// The host makes a process in far less; if it does not, something is wrong with it.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// How often it is looked at without a ring.
+const LOOK: Duration = Duration::from_millis(100);
 
 /// A stub process with its mapper's queue.
 pub struct Space {
@@ -91,10 +93,17 @@ async fn listen() {
     }
 }
 
-/// Looks again after each ring until `f` gives a value; `EAGAIN` if nothing comes for too long.
-async fn after_rings<T>(f: impl FnMut() -> Option<T>) -> Result<T> {
+/// Looks again after each ring until `f` gives a value, and now and then without one: a process that has died does not
+/// ring. `EAGAIN` if nothing comes for too long.
+async fn after_rings<T>(mut f: impl FnMut() -> Option<T>) -> Result<T> {
     let deadline = executor::time::now() + PATIENCE;
-    executor::time::timeout(Some(deadline), pool().rung.wait_until(f)).await.ok_or(Errno::EAGAIN)
+    while executor::time::now() < deadline {
+        let look = executor::time::now() + LOOK;
+        if let Some(r) = executor::time::timeout(Some(look), pool().rung.wait_until(&mut f)).await {
+            return Ok(r);
+        }
+    }
+    Err(Errno::EAGAIN)
 }
 
 async fn fill() {
