@@ -11,6 +11,10 @@ use uapi::{Errno, Result};
 /// Frames that may wait in the loopback; more are dropped (Linux: `netdev_max_backlog`).
 const MAX_BACKLOG: usize = 4096;
 
+/// A frame keeps its memory, so nothing has to be cut or summed up.
+const FIXED: Features = Features::SG.union(Features::HW_CSUM).union(Features::RXCSUM);
+const SWITCHED: Features = Features::GRO.union(Features::TSO4).union(Features::TSO6).union(Features::USO);
+
 /// The loopback device. Frames are taken out again by [`Net::run_loopback`](crate::Net) with no lock held.
 #[derive(Default)]
 pub struct Loopback {
@@ -19,12 +23,13 @@ pub struct Loopback {
     packets: AtomicU64,
     bytes: AtomicU64,
     dropped: AtomicU64,
+    switched: AtomicU32,
 }
 
 impl Loopback {
     /// The device as it is at boot.
     pub fn new() -> Self {
-        Self { mtu: AtomicU32::new(65536), ..Self::default() }
+        Self { mtu: AtomicU32::new(65536), switched: AtomicU32::new(SWITCHED.bits()), ..Self::default() }
     }
 
     pub(crate) fn take(&self, into: &mut Vec<Skb>, max: usize) {
@@ -60,13 +65,14 @@ impl NetDevice for Loopback {
         65536
     }
     fn features(&self) -> Features {
-        Features::SG
-            | Features::HW_CSUM
-            | Features::RXCSUM
-            | Features::TSO4
-            | Features::TSO6
-            | Features::USO
-            | Features::LRO
+        FIXED | Features::from_bits_truncate(self.switched.load(Ordering::Relaxed))
+    }
+    fn hw_features(&self) -> Features {
+        SWITCHED
+    }
+    fn set_features(&self, wanted: Features) -> Features {
+        self.switched.store((wanted & SWITCHED).bits(), Ordering::Relaxed);
+        self.features()
     }
     fn open(&self) -> Result<()> {
         Ok(())

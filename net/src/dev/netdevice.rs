@@ -1,5 +1,6 @@
 //! The driver's side of a network device.
 
+use super::ethtool::{EthtoolOps, NoEthtool};
 use crate::netns::NetRef;
 use crate::skb::Skb;
 use bitflags::bitflags;
@@ -23,8 +24,10 @@ bitflags! {
         const GRO = 1 << 5;
         /// Cuts UDP super-frames into datagrams.
         const USO = 1 << 6;
-        /// Received frames may be super-frames.
+        /// Received frames may be super-frames (Linux: `rx-gro-hw`).
         const LRO = 1 << 7;
+        /// The stack may build super-frames, which are cut in software where the device does not.
+        const GSO = 1 << 8;
     }
 }
 
@@ -81,11 +84,11 @@ pub trait NetDevice: Send + Sync {
     }
     /// What is switched on now.
     fn features(&self) -> Features;
-    /// What could be switched on.
+    /// What can be switched; the others are fixed.
     fn hw_features(&self) -> Features {
-        self.features()
+        Features::empty()
     }
-    /// Switches features; returns what is on now.
+    /// Switches features to `wanted`, in which the fixed ones are as they are; returns what is on now.
     fn set_features(&self, _wanted: Features) -> Features {
         self.features()
     }
@@ -113,6 +116,10 @@ pub trait NetDevice: Send + Sync {
     fn flush(&self) {}
     /// Counters.
     fn stats(&self) -> DevStats;
+    /// What it offers to ethtool(8).
+    fn ethtool(&self) -> &dyn EthtoolOps {
+        &NoEthtool
+    }
     /// Counters of the driver's own (`ethtool -S`), in order.
     fn ethtool_stats(&self) -> Vec<(&'static str, u64)> {
         Vec::new()

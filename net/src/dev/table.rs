@@ -115,6 +115,12 @@ pub struct Dev {
     pub gro: Mutex<Gro>,
     /// Frames the stack dropped on the way in.
     pub rx_dropped: AtomicU64,
+    /// Features that somebody wished for, of those that can be switched.
+    pub(super) wanted: AtomicU32,
+    /// Features of the stack's own that are on.
+    pub(super) soft: AtomicU32,
+    /// One wish at a time.
+    pub(super) feature_lock: Mutex<()>,
     /// Multicast groups joined, with counts.
     pub groups: Mutex<Vec<(IpAddr, u32)>>,
     is_loopback: bool,
@@ -205,6 +211,7 @@ impl DevTable {
 
     fn make(&self, name: String, is_loopback: bool, drv: Arc<dyn NetDevice>) -> Arc<Dev> {
         let ifindex = self.next.fetch_add(1, Ordering::Relaxed) + 1;
+        let (wanted, soft) = super::features::initial(&*drv);
         let flags = if is_loopback { IfFlags::LOOPBACK } else { IfFlags::BROADCAST | IfFlags::MULTICAST };
         Arc::new(Dev {
             ifindex,
@@ -215,6 +222,9 @@ impl DevTable {
             txq: TxQueue::default(),
             gro: Mutex::default(),
             rx_dropped: AtomicU64::new(0),
+            wanted,
+            soft,
+            feature_lock: Mutex::new(()),
             groups: Mutex::default(),
             is_loopback,
         })

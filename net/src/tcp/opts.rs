@@ -2,6 +2,7 @@
 
 use super::ehash::FlowKey;
 use super::flow::FlowConfig;
+use crate::dev::Features;
 use crate::netns::Net;
 use uapi::Result;
 
@@ -81,7 +82,7 @@ impl Net {
             key: *key,
             mtu: route.mtu as usize,
             // Devices that cannot cut super-frames get them cut in software at the last moment.
-            gso_max: if route.dev.is_loopback() {
+            gso_max: if route.dev.is_loopback() || !route.dev.features().contains(Features::GSO) {
                 0
             } else {
                 (route.dev.drv.gso_max_size() as usize).min(65_500)
