@@ -1,5 +1,9 @@
 //! Counters, and the fourteen of them that `ethtool -S` shows in UML's names and order.
 
+use super::Vector;
+use net::dev::EthtoolOps;
+use net::dev::ethtool::DriverInfo;
+use std::borrow::Cow;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Counters of one NIC. Those of frames and bytes live as long as the device, the others since the last link-up.
@@ -101,5 +105,19 @@ impl Counters {
             ("sg_ok", 0),
             ("sg_linearized", 0),
         ]
+    }
+}
+
+impl EthtoolOps for Vector {
+    fn driver_info(&self) -> DriverInfo {
+        DriverInfo {
+            driver: Self::DRIVER,
+            version: env!("CARGO_PKG_VERSION").into(),
+            ..DriverInfo::default()
+        }
+    }
+
+    fn stats(&self) -> Vec<(Cow<'static, str>, u64)> {
+        self.counters.stats().into_iter().map(|(n, v)| (n.into(), v)).collect()
     }
 }

@@ -339,6 +339,10 @@ impl NetDevice for Vector {
         }
     }
 
+    fn ethtool(&self) -> &dyn net::dev::EthtoolOps {
+        self
+    }
+
     fn ethtool_stats(&self) -> Vec<(&'static str, u64)> {
         let mut all = self.counters.stats();
         all.extend(self.drops.stats());

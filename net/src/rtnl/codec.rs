@@ -38,13 +38,14 @@ impl Header {
     }
 }
 
-/// A message being written.
-pub(crate) struct Msg {
+/// A message being written (linux/netlink.h).
+pub struct Msg {
     buf: Vec<u8>,
 }
 
 impl Msg {
-    pub(crate) fn new(kind: u16, flags: u16, seq: u32, portid: u32) -> Self {
+    /// A message of a type, with flags (`NLM_F_*`), sequence number and port id.
+    pub fn new(kind: u16, flags: u16, seq: u32, portid: u32) -> Self {
         let mut buf = vec![0; NLMSG_HDRLEN];
         buf[4..6].copy_from_slice(&kind.to_ne_bytes());
         buf[6..8].copy_from_slice(&flags.to_ne_bytes());
@@ -54,7 +55,7 @@ impl Msg {
     }
 
     /// Bytes of the fixed part.
-    pub(crate) fn put(&mut self, bytes: &[u8]) {
+    pub fn put(&mut self, bytes: &[u8]) {
         self.buf.extend_from_slice(bytes);
     }
 
@@ -64,7 +65,8 @@ impl Msg {
         }
     }
 
-    pub(crate) fn attr(&mut self, kind: u16, value: &[u8]) {
+    /// An attribute; it is left empty if it is longer than one can be.
+    pub fn attr(&mut self, kind: u16, value: &[u8]) {
         self.pad();
         let len = u16::try_from(value.len() + 4).unwrap_or(4);
         self.buf.extend_from_slice(&len.to_ne_bytes());
@@ -73,15 +75,18 @@ impl Msg {
         self.pad();
     }
 
-    pub(crate) fn attr_u32(&mut self, kind: u16, v: u32) {
+    /// An attribute of a number.
+    pub fn attr_u32(&mut self, kind: u16, v: u32) {
         self.attr(kind, &v.to_ne_bytes());
     }
 
-    pub(crate) fn attr_u8(&mut self, kind: u16, v: u8) {
+    /// An attribute of one byte.
+    pub fn attr_u8(&mut self, kind: u16, v: u8) {
         self.attr(kind, &[v]);
     }
 
-    pub(crate) fn attr_str(&mut self, kind: u16, v: &str) {
+    /// An attribute of a string; it is closed with a NUL.
+    pub fn attr_str(&mut self, kind: u16, v: &str) {
         let mut b = v.as_bytes().to_vec();
         b.push(0);
         self.attr(kind, &b);
@@ -94,7 +99,8 @@ impl Msg {
         }
     }
 
-    pub(crate) fn nest(&mut self, kind: u16, f: impl FnOnce(&mut Self)) {
+    /// An attribute of what `f` writes.
+    pub fn nest(&mut self, kind: u16, f: impl FnOnce(&mut Self)) {
         self.pad();
         let at = self.buf.len();
         self.buf.extend_from_slice(&[0, 0]);
@@ -104,7 +110,8 @@ impl Msg {
         self.buf[at..at + 2].copy_from_slice(&len.to_ne_bytes());
     }
 
-    pub(crate) fn finish(mut self) -> Vec<u8> {
+    /// The message with its length, padded.
+    pub fn finish(mut self) -> Vec<u8> {
         let len = u32::try_from(self.buf.len()).unwrap_or(0);
         self.buf[..4].copy_from_slice(&len.to_ne_bytes());
         self.pad();

@@ -10,6 +10,8 @@ mod link;
 mod neigh;
 mod route;
 
+pub use codec::Msg;
+
 use crate::netns::Net;
 use codec::{Dump, Header, NLM_F_ACK, NLM_F_DUMP, NLMSG_HDRLEN, error};
 use uapi::{Errno, Result};

@@ -4,6 +4,9 @@
 //! of them. Key types: [`NetlinkSock`]; [`broadcast`] announces to a group.
 //! Lock order: the table of ports > the state of a socket; wake-ups with no lock held.
 
+mod attr;
+mod ethnl;
+mod genl;
 mod proto;
 
 use super::common::SockCommon;
@@ -240,8 +243,14 @@ impl Socket for NetlinkSock {
             to.wq.wake(poll::IN);
             return Ok(len);
         }
-        let privileged = msg.privileged;
-        let answers = proto::request(self.common.protocol, &req, own, privileged);
+        let flags = self.state.lock().flags;
+        let ctx = proto::Ctx {
+            port: own,
+            privileged: msg.privileged,
+            ext_ack: flags & (1 << nl::NETLINK_EXT_ACK) != 0,
+            cap_ack: flags & (1 << nl::NETLINK_CAP_ACK) != 0,
+        };
+        let answers = proto::request(self.common.protocol, &req, &ctx);
         if !answers.is_empty() {
             let mut st = self.state.lock();
             for a in answers {
@@ -378,6 +387,11 @@ impl Socket for NetlinkSock {
     fn as_any(self: Arc<Self>) -> Arc<dyn Any + Send + Sync> {
         self
     }
+}
+
+/// Tells listeners of the family `ethtool` that features of a device have changed.
+pub fn ethtool_features_changed(dev: &net::dev::Dev) {
+    ethnl::features_changed(dev);
 }
 
 /// Text of /proc/net/netlink (proc(5)).
