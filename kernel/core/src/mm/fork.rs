@@ -1,5 +1,6 @@
 //! fork(2): a second address space that shares all frames until someone writes.
 
+use super::ahead::expect_child;
 use super::frames::frames;
 use super::mm::{Mm, MmInner};
 use super::pte::{PageTable, Pte};
@@ -86,6 +87,7 @@ impl Mm {
                     }
                 }
             }
+            expect_child(pt, &mut copy, &child.space.tlb);
             *child.inner.try_write().expect("nobody else knows the child yet") = copy;
             self.space.tlb.now()
         };

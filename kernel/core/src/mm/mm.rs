@@ -93,6 +93,12 @@ impl Mm {
         self.owner.store(true, Ordering::Release);
     }
 
+    /// Tells the host process all that has been queued for it, so that no fault is needed for that.
+    pub async fn tell(&self) {
+        // A dead stub is noticed by its threads.
+        self.space.tlb.flush(self.space.tlb.now()).await.ok();
+    }
+
     /// Pages in memory.
     pub fn resident_pages(&self) -> u64 {
         self.inner.read().pt.resident()

@@ -329,6 +329,8 @@ impl Mm {
                 if i.map(&self.space.tlb, Place::FixedFree(old_end), req).is_err() {
                     return old;
                 }
+                // Whoever asks for a heap uses it.
+                i.expect_heap(&self.space.tlb, old_end, new_end);
             } else if new_end < old_end {
                 i.unmap(&self.space.tlb, new_end, old_end);
             }

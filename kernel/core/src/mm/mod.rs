@@ -8,6 +8,7 @@
 //!
 //! Lock order: `Mm::inner` > page cache > `Tlb` queue > frame allocator. None is held over an await.
 
+mod ahead;
 pub mod fault;
 mod fork;
 pub mod frames;

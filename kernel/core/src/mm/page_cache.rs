@@ -231,6 +231,18 @@ impl PageCache {
         }
     }
 
+    /// Hands each page of `start..end` that is there to `f`, with its offset and one owner more.
+    pub(super) fn peek_pages(&self, start: u64, end: u64, mut f: impl FnMut(u64, Pfn)) {
+        let i = self.inner.lock();
+        let end = end.min(i.size.next_multiple_of(PAGE));
+        if start < end {
+            for (&n, &pfn) in i.pages.range(start / PAGE..end.div_ceil(PAGE)) {
+                frames().get(pfn);
+                f(n * PAGE, pfn);
+            }
+        }
+    }
+
     /// Notes an address space that maps the file, so that truncation reaches it.
     pub fn mapped_by(&self, mm: &Arc<Mm>) {
         let mut i = self.inner.lock();

@@ -180,6 +180,12 @@ const fn address(n: u64, i: usize) -> u64 {
     n * LEAF_SIZE + ((i as u64) << PAGE_SHIFT)
 }
 
+/// Address of the first page of a mask and that after its last.
+fn bounds(n: u64, mask: u128) -> Option<(u64, u64)> {
+    let last = LEAF_PAGES.checked_sub(mask.leading_zeros() as usize).filter(|&l| l > 0)?;
+    Some((address(n, mask.trailing_zeros() as usize), address(n, last)))
+}
+
 impl PageTable {
     /// The entry of the page that holds `addr`.
     pub fn get(&self, addr: u64) -> Pte {
@@ -285,9 +291,7 @@ impl PageTable {
                 continue;
             }
             let mapped = s.mapped & gone;
-            if mapped != 0 {
-                let low = address(n, mapped.trailing_zeros() as usize);
-                let high = address(n, LEAF_PAGES - mapped.leading_zeros() as usize);
+            if let Some((low, high)) = bounds(n, mapped) {
                 span = Some((span.map_or(low, |s| s.0), high));
             }
             self.present -= u64::from(gone.count_ones());
@@ -321,6 +325,17 @@ impl PageTable {
             Arc::make_mut(&mut s.leaf).writable &= !hit;
             each_bit(hit & s.mapped, |i| told(address(n, i), PAGE_SIZE as u64));
         }
+    }
+
+    /// From the first to the last page of `start..end` that the stub maps.
+    pub fn mapped_span(&self, start: u64, end: u64) -> Option<(u64, u64)> {
+        let mut span: Option<(u64, u64)> = None;
+        for (&n, s) in self.leaves.range(leaves_of(start, end)) {
+            if let Some((low, high)) = bounds(n, s.mapped & mask(n, start, end)) {
+                span = Some((span.map_or(low, |s| s.0), high));
+            }
+        }
+        span
     }
 
     /// Number of pages of `start..end` that may be written.

@@ -9,7 +9,6 @@ use crate::fs::file::File;
 use crate::fs::mount::ms;
 use crate::loader::{self, Program};
 use crate::mm::Mm;
-use crate::mm::fault::Access;
 use crate::mm::space;
 use crate::syscall::SyscallArgs;
 use crate::task::Cred;
@@ -125,10 +124,7 @@ pub async fn exec(
         mm.take_over(&old);
     }
     // These go to the stub together with the emptying of it, or with the first fault.
-    let data = mm.layout.lock().data.0;
-    for (addr, access) in [(regs.rip, Access::Exec), (regs.rsp, Access::Write), (data, Access::Write)] {
-        mm.expect(addr, access);
-    }
+    mm.expect_program(regs.rip, regs.rsp);
     if thread.is_none() {
         mm.settle(&old).await;
     }

@@ -51,6 +51,7 @@ impl Thread {
             // The parent cannot be told any more; Linux ignores a bad address here, too.
             self.task.mm().copy_to_user(word, &self.task.tid().to_ne_bytes()).await.ok();
         }
+        self.task.mm().tell().await;
         // Signals that came before the first instruction.
         loop {
             if self.task.sig_pending.load(Ordering::SeqCst)
