@@ -10,6 +10,7 @@ pub mod fd;
 pub mod limits;
 pub mod malloc;
 pub mod mmap;
+pub mod packet;
 pub mod random;
 pub mod rawip;
 pub mod signal;
@@ -17,6 +18,7 @@ pub mod tap;
 pub mod term;
 pub mod thread;
 pub mod udp;
+pub mod unix;
 
 use uapi::Errno;
 

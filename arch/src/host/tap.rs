@@ -41,6 +41,8 @@ const TUNSETIFF: libc::c_ulong = 0x4004_54ca;
 const TUNSETOFFLOAD: libc::c_ulong = 0x4004_54d0;
 const TUNSETVNETHDRSZ: libc::c_ulong = 0x4004_54d8;
 
+const TUNGETIFF: libc::c_ulong = 0x8004_54d2;
+
 /// Host takes frames with unfinished checksums, and hands them out.
 pub const TUN_F_CSUM: u32 = 1;
 /// Super-frames of TCP over IPv4.
@@ -80,18 +82,40 @@ pub fn open(name: &str, header: i32, offload: u32) -> core::result::Result<Tap, 
     if rc < 0 {
         return Err((TapStep::SetIff, last_errno()));
     }
-    // SAFETY: TUNSETVNETHDRSZ reads one int, which lives on this stack frame.
-    let rc = unsafe { libc::ioctl(fd.as_raw_fd(), TUNSETVNETHDRSZ, &raw const header) };
-    if rc < 0 {
-        return Err((TapStep::HeaderSize, last_errno()));
-    }
+    set_header(&fd, header).map_err(|e| (TapStep::HeaderSize, e))?;
     // A persistent tap remembers what its last user set, so this is said even when there is nothing to switch on.
-    // SAFETY: TUNSETOFFLOAD takes a number and touches no memory.
-    let rc = unsafe { libc::ioctl(fd.as_raw_fd(), TUNSETOFFLOAD, libc::c_ulong::from(offload)) };
-    if rc < 0 {
-        return Err((TapStep::Offload, last_errno()));
-    }
+    set_offload(&fd, offload).map_err(|e| (TapStep::Offload, e))?;
     let end = req.name.iter().position(|&b| b == 0).unwrap_or(req.name.len());
     let name = String::from_utf8_lossy(&req.name[..end]).into_owned();
     Ok(Tap { fd, name })
+}
+
+/// Length of the virtio-net headers of a tap that has them.
+pub fn set_header(fd: &HostFd, header: i32) -> uapi::Result<()> {
+    // SAFETY: TUNSETVNETHDRSZ reads one int, which lives on this stack frame.
+    let rc = unsafe { libc::ioctl(fd.as_raw_fd(), TUNSETVNETHDRSZ, &raw const header) };
+    if rc < 0 { Err(last_errno()) } else { Ok(()) }
+}
+
+/// Switches what the host hands out and takes unfinished (TUN_F_ bits).
+pub fn set_offload(fd: &HostFd, offload: u32) -> uapi::Result<()> {
+    // SAFETY: TUNSETOFFLOAD takes a number and touches no memory.
+    let rc = unsafe { libc::ioctl(fd.as_raw_fd(), TUNSETOFFLOAD, libc::c_ulong::from(offload)) };
+    if rc < 0 { Err(last_errno()) } else { Ok(()) }
+}
+
+/// What a descriptor that somebody else opened is: `(name, virtio-net headers)` of a tap; `ENOTTY` and kin for anything
+/// else, `EINVAL` for a tun (no Ethernet) or one with packet information in front.
+pub fn inspect(fd: &HostFd) -> uapi::Result<(String, bool)> {
+    let mut req = IfReq { name: [0; 16], flags: 0, pad: [0; 22] };
+    // SAFETY: TUNGETIFF writes a struct ifreq, which lives on this stack frame and has its size of 40 bytes.
+    let rc = unsafe { libc::ioctl(fd.as_raw_fd(), TUNGETIFF, &raw mut req) };
+    if rc < 0 {
+        return Err(last_errno());
+    }
+    if req.flags & IFF_TAP == 0 || req.flags & IFF_NO_PI == 0 {
+        return Err(Errno::EINVAL);
+    }
+    let end = req.name.iter().position(|&b| b == 0).unwrap_or(req.name.len());
+    Ok((String::from_utf8_lossy(&req.name[..end]).into_owned(), req.flags & IFF_VNET_HDR != 0))
 }

@@ -24,6 +24,10 @@ pub struct VectorConfig {
     pub mtu: u32,
     /// `gro=1`.
     pub gro: bool,
+    /// Host file with a classic BPF program for the receiving socket.
+    pub bpffile: Option<String>,
+    /// `ethtool -f` may replace that program.
+    pub bpfflash: bool,
 }
 
 /// Transports that are announced; those without a line in `KINDS` are not there yet.
@@ -31,12 +35,18 @@ const ANNOUNCED: [&str; 12] =
     ["tap", "hybrid", "raw", "fd", "gre", "l2tpv3", "bess", "vde", "stream", "vxlan", "vxlan-gpe", "geneve"];
 
 /// Keys of every transport.
-pub static COMMON: [Key; 7] = [
+pub static COMMON: [Key; 9] = [
     Key::new("transport", Type::Text, "the way to the host"),
     Key::new("depth", Type::Number { min: 1, max: 1024 }, "frames in a queue").default("64"),
     Key::new("mac", Type::Text, "link-layer address; random if absent"),
     Key::new("mtu", Type::Number { min: 576, max: 65535 }, "largest IP packet at first").default("1500"),
     Key::new("gro", Type::Flag, "merge received frames").default("0"),
+    Key::new(
+        "bpffile",
+        Type::Path { max: 4095 },
+        "host file with a classic BPF program for the receiving socket",
+    ),
+    Key::new("bpfflash", Type::Flag, "ethtool -f may replace that program").default("0"),
     // Frames travel in batches of the ring either way, and room in front of them is always there.
     Key::new("vec", Type::Flag, "checked and without effect").default("1"),
     Key::new("headroom", Type::Number { min: 0, max: 65535 }, "checked and without effect").default("2"),
@@ -110,6 +120,8 @@ impl VectorConfig {
             mac: o.text("mac").map(|m| parse_mac(&m)).transpose()?,
             mtu: number("mtu"),
             gro: o.flag("gro"),
+            bpffile: o.text("bpffile"),
+            bpfflash: o.flag("bpfflash"),
             plan: (kind.parse)(&o)?,
         })
     }
@@ -136,7 +148,7 @@ mod tests {
         let c = VectorConfig::parse("vec0:transport=tap,ifname=tap4,depth=128,gro=1").expect("valid");
         assert_eq!(
             (c.kind.name, format!("{:?}", c.plan)),
-            ("tap", "TapPlan { ifname: Some(\"tap4\") }".into())
+            ("tap", "TapPlan { ifname: Some(\"tap4\"), ifup: None }".into())
         );
         assert_eq!((c.unit, c.depth, c.gro, c.mtu, c.mac), (0, 128, true, 1500, None));
         let c = VectorConfig::parse("vec0x1f:transport=tap,mac=02:0:0:a:B:1,mtu=9000").expect("valid");

@@ -5,7 +5,7 @@ use super::rx::{HEADROOM, Poll, SLOT_SIZE};
 use super::stream::Reassembly;
 use super::transport::{Framing, RxEnd, Transport};
 use super::tx::{Done, TxLane};
-use executor::irq::{RxConfig, RxSlot, RxStream};
+use executor::irq::{RxConfig, RxKind, RxSlot, RxStream};
 use klib::sync::Mutex;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -17,12 +17,17 @@ const MAX_SLOTS: usize = 64;
 const MIN_SLOTS: usize = 16;
 /// Most old messages thrown away at link-up.
 const MAX_OLD: usize = 4096;
+/// Errors in a row after which a descriptor is given up.
+const MAX_ERRORS: usize = 10_000;
 
 /// The receiving end of a lane.
 pub struct RxLane {
     stream: RxStream,
     header: Arc<dyn Header>,
     reassembly: Option<Mutex<Reassembly>>,
+    kind: RxKind,
+    /// Errors in a row with no frame between them.
+    errors: AtomicUsize,
 }
 
 /// Why a lane has stopped receiving.
@@ -73,13 +78,21 @@ impl RxLane {
             stream: RxStream::start(&end.fd, cfg, notify)?,
             header: end.header,
             reassembly: stream.then(Mutex::default),
+            kind: end.kind,
+            errors: AtomicUsize::new(0),
         })
     }
 
     /// Whether it still receives; errors that say nothing of the future are shrugged off.
     fn end(&self) -> Option<End> {
         let end = self.stream.ended()?;
+        let patient = self.errors.fetch_add(1, Ordering::Relaxed) < MAX_ERRORS;
         match end {
+            // A packet socket that cannot say in a virtio-net header what it received drops the frame.
+            Err(Errno::EINVAL) if self.kind == RxKind::Recv && patient => {
+                self.stream.restart();
+                None
+            }
             // A peer or a router answered a frame of ours with ICMP, or a signal came.
             Err(
                 Errno::ECONNREFUSED
@@ -90,7 +103,7 @@ impl RxLane {
                 | Errno::EPROTO
                 | Errno::ENOPROTOOPT
                 | Errno::ENOMEM,
-            ) => {
+            ) if patient => {
                 self.stream.restart();
                 None
             }
@@ -132,7 +145,11 @@ impl Queues {
         let mut done = 0;
         for i in 0..self.rx.len() {
             let Some(lane) = self.rx.get((first.wrapping_add(i)) % self.rx.len()) else { break };
-            done += lane.stream.pop_many(slots, budget - done);
+            let n = lane.stream.pop_many(slots, budget - done);
+            if n > 0 {
+                lane.errors.store(0, Ordering::Relaxed);
+            }
+            done += n;
             match &lane.reassembly {
                 None => slots.drain(..).for_each(|s| poll.message(s, &*lane.header)),
                 Some(r) => {

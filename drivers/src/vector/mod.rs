@@ -76,6 +76,23 @@ fn random_mac() -> std::result::Result<Mac, String> {
     Ok(mac)
 }
 
+/// Attaches the program of `bpffile=`.
+fn load_filter(transport: &dyn Transport, path: &str) -> std::result::Result<(), String> {
+    let bytes = std::fs::read(path).map_err(|e| {
+        let why = Errno::from_raw(e.raw_os_error().unwrap_or(Errno::EIO.raw()));
+        format!("bpffile={path}: cannot read it: {}; expected a file of the host", why.text())
+    })?;
+    let program = arch::host::packet::decode(&bytes).map_err(|_| {
+        format!("bpffile={path}: not a classic BPF program; expected 1 to 4096 instructions of 8 bytes")
+    })?;
+    transport.set_filter(Some(&program)).map_err(|e| match e {
+        Errno::EOPNOTSUPP => {
+            format!("bpffile={path}: transport={} has no socket to filter", transport.name())
+        }
+        e => format!("bpffile={path}: the host does not take the program: {}", e.text()),
+    })
+}
+
 impl Vector {
     /// Opens the transport. `Err` is one line for the user. Needs no executor yet: frames flow from
     /// [`open`](NetDevice::open) on, which has to run on a CPU of the executor.
@@ -94,6 +111,9 @@ impl Vector {
                 cfg.mtu,
                 transport.name()
             )));
+        }
+        if let Some(path) = &cfg.bpffile {
+            load_filter(&*transport, path).map_err(named)?;
         }
         log::info!(target: "vector", "vec{}: {}", cfg.unit, transport.describe());
         let sched = Arc::new(napi::Sched::default());

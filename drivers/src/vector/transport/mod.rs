@@ -6,20 +6,30 @@
 //! * [`Kind`]: name, keys and parser. [`Plan`]: a checked set of options, which opens. [`Transport`]: what is open.
 //! * [`Lane`]: a pair of ends; several of them are queues, or ports of a tunnel.
 
+mod bess;
+mod common;
+mod fd;
+mod hybrid;
+mod raw;
+mod socket;
+mod stream;
 mod tap;
+mod vde;
 
 use super::config::Mac;
 use super::header::Header;
 use super::options::{Key, Options};
 use arch::host::fd::HostFd;
+use arch::host::packet::Insn;
 use executor::irq::{RxKind, TxKind};
 use net::Features;
 use std::fmt::Debug;
 use std::sync::Arc;
-use uapi::Result;
+use uapi::{Errno, Result};
 
 /// Every transport.
-pub static KINDS: &[&Kind] = &[&tap::KIND];
+pub static KINDS: &[&Kind] =
+    &[&tap::KIND, &hybrid::KIND, &raw::KIND, &fd::KIND, &bess::KIND, &vde::KIND, &stream::KIND];
 
 /// A transport as the command line knows it.
 #[derive(Debug)]
@@ -135,6 +145,11 @@ pub trait Transport: Send + Sync {
     /// Largest IP packet that fits behind the headers.
     fn max_mtu(&self) -> u32 {
         65535
+    }
+    /// Attaches a classic BPF program to the receiving side; `None` goes back to what was there at first. `EOPNOTSUPP` where
+    /// there is no socket.
+    fn set_filter(&self, _program: Option<&[Insn]>) -> Result<()> {
+        Err(Errno::EOPNOTSUPP)
     }
     /// The device has another address now (the link is down).
     fn set_mac(&self, _mac: Mac) -> Result<()> {

@@ -1,8 +1,11 @@
 //! `transport=tap`: one tap device, virtio-net headers, checksums and TCP segments left to the host.
 
+use super::common::ifup;
 use super::{Kind, Lane, Plan, RxEnd, Setup, Transport, TxEnd};
-use crate::vector::options::{IFNAME, Options};
+use crate::vector::header::{Bare, Header};
+use crate::vector::options::{IFNAME, IFUP, Options};
 use crate::vector::vnet_hdr::{VNET_HDR_LEN, Vnet};
+use arch::host::fd::HostFd;
 use arch::host::tap::{self, TUN_F_CSUM, TUN_F_TSO4, TUN_F_TSO6, Tap, TapStep};
 use executor::irq::{RxKind, TxKind};
 use net::Features;
@@ -17,28 +20,61 @@ const BUSY_WAIT: Duration = Duration::from_secs(2);
 pub static KIND: Kind = Kind {
     name: "tap",
     about: "a tap device of the host, with virtio-net headers; a new one if ifname is absent",
-    keys: &[IFNAME],
+    keys: &[IFNAME, IFUP],
     parse,
 };
 
 #[derive(Debug)]
 struct TapPlan {
     ifname: Option<String>,
+    ifup: Option<String>,
 }
 
 fn parse(o: &Options) -> Result<Arc<dyn Plan>, String> {
-    Ok(Arc::new(TapPlan { ifname: o.text("ifname") }))
+    Ok(Arc::new(TapPlan { ifname: o.text("ifname"), ifup: o.text("ifup") }))
 }
 
 impl Plan for TapPlan {
     fn open(&self, _setup: &Setup) -> Result<Box<dyn Transport>, String> {
-        Ok(Box::new(TapTransport { tap: take(self.ifname.as_deref())? }))
+        let tap = take(self.ifname.as_deref())?;
+        ifup(self.ifup.as_deref(), &tap.name)?;
+        Ok(Box::new(OpenTap { kind: "tap", tap, vnet: true }))
     }
 }
 
 /// An open tap.
-pub struct TapTransport {
+pub struct OpenTap {
+    kind: &'static str,
     tap: Tap,
+    vnet: bool,
+}
+
+/// TUN_F_ bits for what is on.
+fn tun_bits(on: Features) -> u32 {
+    // Without checksums there are no super-frames either.
+    if !on.contains(Features::RXCSUM) {
+        return 0;
+    }
+    if on.contains(Features::LRO) { TUN_F_CSUM | TUN_F_TSO4 | TUN_F_TSO6 } else { TUN_F_CSUM }
+}
+
+impl OpenTap {
+    /// A tap that somebody else opened.
+    pub fn adopt(
+        kind: &'static str,
+        fd: HostFd,
+        name: String,
+        vnet: bool,
+    ) -> Result<Box<dyn Transport>, String> {
+        if vnet {
+            let header = i32::try_from(VNET_HDR_LEN).map_err(|_| "header size".to_owned())?;
+            tap::set_header(&fd, header)
+                .map_err(|e| format!("cannot set the size of virtio-net headers: {}", e.text()))?;
+            tap::set_offload(&fd, TUN_F_CSUM | TUN_F_TSO4 | TUN_F_TSO6)
+                .map_err(|e| format!("cannot switch checksum and TSO offload on: {}", e.text()))?;
+        }
+        Ok(Box::new(Self { kind, tap: Tap { fd, name }, vnet }))
+    }
 }
 
 /// Takes the tap `ifname`, or makes one.
@@ -90,22 +126,35 @@ fn explain(ifname: Option<&str>, step: TapStep, e: Errno) -> String {
     }
 }
 
-impl Transport for TapTransport {
+impl Transport for OpenTap {
     fn name(&self) -> &'static str {
-        "tap"
+        self.kind
     }
 
     fn describe(&self) -> String {
-        format!("tap {}: using vnet headers for tso and tx/rx checksum", self.tap.name)
+        let how = if self.vnet { "using vnet headers for tso and tx/rx checksum" } else { "no vnet headers" };
+        format!("{} {}: {how}", self.kind, self.tap.name)
     }
 
     fn lanes(&self) -> Vec<Lane> {
-        let rx = RxEnd { fd: self.tap.fd.clone(), kind: RxKind::Read, header: Arc::new(Vnet) };
-        let tx = TxEnd::plain(&self.tap.fd, TxKind::Write, Arc::new(Vnet));
-        vec![Lane { rx: Some(rx), tx: Some(tx) }]
+        let header: Arc<dyn Header> = if self.vnet { Arc::new(Vnet) } else { Arc::new(Bare) };
+        let rx = RxEnd { fd: self.tap.fd.clone(), kind: RxKind::Read, header: Arc::clone(&header) };
+        vec![Lane { rx: Some(rx), tx: Some(TxEnd::plain(&self.tap.fd, TxKind::Write, header)) }]
     }
 
     fn offload(&self) -> Features {
-        Features::HW_CSUM | Features::RXCSUM | Features::TSO4 | Features::TSO6 | Features::LRO
+        if self.vnet {
+            Features::HW_CSUM | Features::RXCSUM | Features::TSO4 | Features::TSO6 | Features::LRO
+        } else {
+            Features::empty()
+        }
+    }
+
+    fn set_offload(&self, on: Features) {
+        if self.vnet
+            && let Err(e) = tap::set_offload(&self.tap.fd, tun_bits(on))
+        {
+            log::warn!(target: "vector", "{}: cannot switch offloads: {}", self.tap.name, e.text());
+        }
     }
 }
