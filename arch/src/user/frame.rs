@@ -3,7 +3,7 @@
 //! the block at any time, so every read is bounded and nothing is believed.
 
 use super::ctl::Ctl;
-use super::layout::{BLOCK_LEN, BLOCKS, CTL_BLOCKS};
+use super::layout::{BLOCK_LEN, BLOCKS, CTL_BLOCKS, GUEST_END};
 use uapi::{Errno, Result};
 
 /// General registers of a guest thread.
@@ -30,6 +30,8 @@ pub struct UserRegs {
     pub eflags: u64,
     /// Base of FS: the thread pointer.
     pub fs_base: u64,
+    /// Base of GS.
+    pub gs_base: u64,
 }
 
 const UC: u64 = 8;
@@ -44,6 +46,10 @@ const MC_FPSTATE: u64 = MC_ERR + 32;
 const UC_SIGMASK: u64 = MC + 256;
 const SIGINFO: u64 = UC_SIGMASK + 8;
 const FRAME_LEN: u64 = SIGINFO + 128;
+/// Where the bases of FS and GS lie in a frame: in its siginfo, which has been read by then and which rt_sigreturn(2) does
+/// not look at.
+pub(super) const FRAME_FS_BASE: u64 = SIGINFO + 64;
+pub(super) const FRAME_GS_BASE: u64 = SIGINFO + 72;
 /// Where the kernel lays the first frame of a thread; its xsave image lies below, at the start of the block.
 pub(super) const START_FRAME: u64 = 0x4000;
 const MAGIC1: u32 = 0x4650_5853;
@@ -93,8 +99,8 @@ impl Frame {
         u64::from_ne_bytes(b)
     }
 
-    /// The general registers.
-    pub fn regs(&self, ctl: &Ctl, fs_base: u64) -> UserRegs {
+    /// The general registers; the bases are not in the frame.
+    pub fn regs(&self, ctl: &Ctl, (fs_base, gs_base): (u64, u64)) -> UserRegs {
         let mut raw = [0u8; 18 * 8];
         ctl.read(self.off + MC, &mut raw);
         let g = |i: usize| {
@@ -122,7 +128,19 @@ impl Frame {
             rip: g(16),
             eflags: g(17),
             fs_base,
+            gs_base,
         }
+    }
+
+    /// Writes the bases where `stub.S` finds them for [`REPLY_BASES`](super::layout::REPLY_BASES). `EPERM`: an FS base that
+    /// arch_prctl(2) would refuse.
+    pub fn set_bases(&self, ctl: &Ctl, (fs_base, gs_base): (u64, u64)) -> Result<()> {
+        if fs_base >= GUEST_END {
+            return Err(Errno::EPERM);
+        }
+        ctl.write_u64(self.off + FRAME_FS_BASE, fs_base);
+        ctl.write_u64(self.off + FRAME_GS_BASE, gs_base);
+        Ok(())
     }
 
     /// Writes the general registers.

@@ -1,6 +1,7 @@
 //! The stub as a file: the code of `stub.S` and its constants, made into a minimal ELF image in a sealed memory file.
 
 use super::filter::{self, Insn, Sites};
+use super::frame::{FRAME_FS_BASE, FRAME_GS_BASE};
 use super::layout::*;
 use crate::host::{fd::HostFd, last_errno};
 use std::arch::global_asm;
@@ -20,6 +21,9 @@ global_asm!(
     CHILD_OPS_OFFSET = const CHILD_OPS_OFFSET,
     FAILED_FD_OFFSET = const FAILED_FD_OFFSET,
     FD_FAILED = const FD_FAILED,
+    FRAME_FS_BASE = const FRAME_FS_BASE,
+    FRAME_GS_BASE = const FRAME_GS_BASE,
+    REPLY_BASES = const REPLY_BASES,
     ZYGOTE_PID_OFFSET = const ZYGOTE_PID_OFFSET,
     NR_NOTIFY = const NR_NOTIFY,
     NOTIFY_MAPPER = const NOTIFY_MAPPER,

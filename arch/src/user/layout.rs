@@ -60,9 +60,8 @@ pub const NOTIFY_MAPPER: u64 = 0x6d61_7000;
 pub const REPLY_RESUME: i64 = 0;
 /// Reply to a thread's notification: the host thread ends.
 pub const REPLY_EXIT: i64 = 1;
-
-/// Reply to a thread's notification: resume with FS and GS base zero.
-pub const REPLY_FRESH: i64 = 2;
+/// Reply to a thread's notification: resume with the bases of FS and GS that stand in the frame.
+pub const REPLY_BASES: i64 = 2;
 
 /// The signal that kicks a thread out of guest code. Not a real-time one: those queue up behind a guest that blocks
 /// them and use up the user's RLIMIT_SIGPENDING, after which kicks of others are lost. SIGURG is ignored by default,

@@ -182,14 +182,12 @@ notify:
 kibble_stub_notify_ip:
     test    rax, rax
     jz      2f
-    js      3f                          // ENOSYS: the kernel has let go of the listener
-    cmp     rax, 1
-    je      3f
-    cmp     rax, 2
-    jne     4f
-    xor     eax, eax
+    cmp     rax, {REPLY_BASES}
+    jne     3f                          // ENOSYS too: the kernel has let go of the listener
+    mov     rax, [r15 + {FRAME_FS_BASE}]
+    wrfsbase rax
+    mov     rax, [r15 + {FRAME_GS_BASE}]
     wrgsbase rax
-4:  wrfsbase rax
 2:  lea     rsp, [r15 + 8]
     mov     eax, 15
     syscall

@@ -122,11 +122,10 @@ impl UserThread {
 
     /// The registers; not after a plain system call.
     pub fn regs(&self) -> Option<UserRegs> {
-        Some(self.frame?.regs(&self.host.ctl, self.fs_base))
+        Some(self.frame?.regs(&self.host.ctl, (self.fs_base, self.gs_base)))
     }
 
-    /// GS base as of the last trap that brought registers. It stays in the host thread, so it is not in
-    /// [`regs`](Self::regs).
+    /// GS base as of the last trap that brought registers.
     pub fn gs_base(&self) -> u64 {
         self.gs_base
     }
@@ -148,7 +147,13 @@ impl UserThread {
         let frame = self.frame.take().ok_or(Errno::EINVAL)?;
         let id = self.pending.take().ok_or(Errno::EINVAL)?;
         frame.set_regs(&self.host.ctl, regs);
-        let reply = if regs.fs_base == self.fs_base { REPLY_RESUME } else { fs_reply(regs.fs_base)? };
+        let bases = (regs.fs_base, regs.gs_base);
+        let reply = if bases == (self.fs_base, self.gs_base) {
+            REPLY_RESUME
+        } else {
+            frame.set_bases(&self.host.ctl, bases)?;
+            REPLY_BASES
+        };
         self.listener.send(id, reply)
     }
 
@@ -167,7 +172,8 @@ impl UserThread {
         // The stub resumes from the frame that it reported: r15 of the handler. A fresh thread reported the start
         // frame, a parked one wherever its handler ran; both are laid out anew.
         old.restart(&self.host.ctl, regs, fpu);
-        self.listener.send(id, fs_reply(regs.fs_base)?)
+        old.set_bases(&self.host.ctl, (regs.fs_base, regs.gs_base))?;
+        self.listener.send(id, REPLY_BASES)
     }
 
     /// Ends the host thread. As [`start`](Self::start), not after a plain system call.
@@ -191,14 +197,6 @@ impl UserThread {
     pub fn unmap_block(&self) -> MapOp {
         self.block.unmap_op()
     }
-}
-
-/// FS base as a reply. Small numbers mean other things and are no thread pointer anyone has.
-fn fs_reply(fs_base: u64) -> Result<i64> {
-    if fs_base >= GUEST_END {
-        return Err(Errno::EPERM);
-    }
-    Ok(if fs_base < 4096 { REPLY_FRESH } else { fs_base as i64 })
 }
 
 /// Kicks thread `tid` of stub `pid`; nothing happens if it is gone.

@@ -249,6 +249,30 @@ unsafe fn gs_base() {
     let mut v = 0u64;
     ok!(libc::syscall(libc::SYS_arch_prctl, 0x1004, &mut v));
     assert_eq!(v, m as u64);
+    // Processes and threads begin with it, and their changes are their own.
+    fn look(want: u64) -> bool {
+        let v: u64;
+        unsafe { std::arch::asm!("mov {}, gs:[0]", out(reg) v) };
+        let mut base = 0u64;
+        unsafe { libc::syscall(libc::SYS_arch_prctl, 0x1004, &mut base) };
+        v == 0xfeed && base == want
+    }
+    let mine = m as u64;
+    for _ in 0..20 {
+        let p = child(|| {
+            let inherited = look(mine);
+            libc::syscall(libc::SYS_arch_prctl, 0x1001, 0);
+            i32::from(!inherited)
+        });
+        expect_exit(p, 0);
+        let t = std::thread::spawn(move || {
+            let inherited = look(mine);
+            unsafe { libc::syscall(libc::SYS_arch_prctl, 0x1001, 0) };
+            inherited
+        });
+        assert!(t.join().unwrap());
+        assert!(look(mine));
+    }
 }
 
 unsafe fn thread_names() {

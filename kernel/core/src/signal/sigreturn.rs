@@ -54,6 +54,7 @@ pub(crate) fn decode(f: &[u8; FRAME_SIZE], regs: &mut UserRegs) -> Option<Restor
         rip,
         eflags,
         fs_base: regs.fs_base,
+        gs_base: regs.gs_base,
     };
     #[allow(clippy::cast_possible_truncation)]
     Some(Restored {
