@@ -212,8 +212,10 @@ async fn drive(mapper: &mut Mapper, batch: &[MapOp]) -> Result<()> {
     if mapper.begin(batch).is_err() {
         return Err(Errno::EFAULT);
     }
+    let mut poll = poll_fd(mapper.fd().as_raw_fd(), POLLIN);
+    poll.set_nap(true);
     loop {
-        let ready = poll_fd(mapper.fd().as_raw_fd(), POLLIN).await.map_err(|_| Errno::EFAULT)?;
+        let ready = (&mut poll).await.map_err(|_| Errno::EFAULT)?;
         if ready & POLLIN != 0 {
             match mapper.finish() {
                 Err(Errno::ENOENT) => {}
