@@ -144,6 +144,7 @@ fn cpu_main(
 ) {
     crash::fatal_here();
     thread::exact_timers();
+    thread::leave_rseq();
     if let Some(host) = machine.cpu(id).host_cpu
         && let Err(e) = thread::pin_to(host)
     {
