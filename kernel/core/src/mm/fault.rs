@@ -52,6 +52,10 @@ const MAX_WINDOW: u32 = 16;
 /// Around a fault this much is mapped if it is in memory.
 const WINDOW: u64 = 4 * RUN_SIZE as u64;
 
+/// In an area of this size a first touch far from others brings in one page instead of a run: who walks over much
+/// memory in long strides would else pay for fifteen pages that nobody uses. The second touch near it brings the rest.
+const SPARSE: u64 = 16 * RUN_SIZE as u64;
+
 enum Step {
     Done(Ticket),
     /// The stub must catch up first.
@@ -177,6 +181,15 @@ impl MmInner {
         let Some(vma) = self.vmas.find_mut(page) else { return Err(BadFault::Unmapped) };
         let sequential = vma.next_fault == page && start == page;
         vma.window = if sequential { (vma.window * 2).clamp(1, MAX_WINDOW) } else { 1 };
+        // Stacks are touched at their end, and go on from there.
+        let alone = !sequential
+            && vma.end - vma.start >= SPARSE
+            && vma.end - page > RUN_SIZE as u64
+            && self.pt.run_is_empty(page);
+        if alone {
+            end = page + PAGE_SIZE as u64;
+        }
+        let start = if alone { page } else { start };
         if map && sequential && vma.window > 1 {
             let limit = (start / RUN_SIZE as u64 + u64::from(vma.window)) * RUN_SIZE as u64;
             end = limit.min(vma.end);
@@ -203,7 +216,7 @@ impl MmInner {
             }
             at = stop;
         }
-        let ticket = if map { map_range(&mut self.pt, vma, tlb, start, end, sequential) } else { tlb.now() };
+        let ticket = if map { map_range(&mut self.pt, vma, tlb, start, end, sequential || alone) } else { tlb.now() };
         Ok(Step::Done(ticket))
     }
 }
