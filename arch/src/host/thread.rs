@@ -52,7 +52,9 @@ pub fn leave_rseq() {
     // Registered with 32 bytes, whatever part of them the library says is in use.
     for len in [size.max(32), 32] {
         // SAFETY: names this thread's own area; if it is not what was registered, the host refuses.
-        unsafe { libc::syscall(libc::SYS_rseq, thread.wrapping_add_signed(offset), len, UNREGISTER, SIGNATURE) };
+        unsafe {
+            libc::syscall(libc::SYS_rseq, thread.wrapping_add_signed(offset), len, UNREGISTER, SIGNATURE)
+        };
     }
 }
 

@@ -190,9 +190,7 @@ fn with_machine<T>(f: impl FnOnce(&Machine) -> T) -> T {
 
 /// Number of CPUs; 0 if the executor does not run.
 pub fn nr_cpus() -> usize {
-    with_local(|l| l.map(|l| l.machine.cpus.len()))
-        .or_else(|| machine().map(|m| m.cpus.len()))
-        .unwrap_or(0)
+    with_local(|l| l.map(|l| l.machine.cpus.len())).or_else(|| machine().map(|m| m.cpus.len())).unwrap_or(0)
 }
 
 /// The CPU that the caller runs on. Panics on a foreign thread.

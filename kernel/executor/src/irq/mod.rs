@@ -19,8 +19,8 @@ pub use file::{
     write_frames, write_part,
 };
 pub use poll::{PollFd, Standing, poll_fd, poll_standing};
-pub use stream::{PollEvent, PollStream};
 pub use rx::{RxConfig, RxKind, RxStream};
+pub use stream::{PollEvent, PollStream};
 pub use tx::{TxDone, TxKind, TxQueue};
 
 use crate::machine::with_local;
