@@ -164,7 +164,7 @@ mod tests {
             ("vec0:depth=64", "no transport"),
             ("vec0:transport=TAP", "transport=TAP: unknown"),
             ("vec0:transport=tapfoo", "unknown"),
-            ("vec0:transport=geneve,vni=1", "transport=geneve: not yet supported"),
+            ("vec0:transport=geneve,vni=1", "transport=geneve: dst= is missing"),
             ("vec0:transport=tap,depth=0", "depth=0: expected a number from 1 to 1024"),
             ("vec0:transport=tap,depth=-1", "depth=-1"),
             ("vec0:transport=tap,mtu=575", "mtu=575: expected a number from 576 to 65535"),

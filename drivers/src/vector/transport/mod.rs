@@ -9,12 +9,17 @@
 mod bess;
 mod common;
 mod fd;
+mod geneve;
+mod gre;
 mod hybrid;
+mod l2tpv3;
 mod raw;
 mod socket;
 mod stream;
 mod tap;
+mod tunnel;
 mod vde;
+mod vxlan;
 
 use super::config::Mac;
 use super::header::Header;
@@ -28,8 +33,20 @@ use std::sync::Arc;
 use uapi::{Errno, Result};
 
 /// Every transport.
-pub static KINDS: &[&Kind] =
-    &[&tap::KIND, &hybrid::KIND, &raw::KIND, &fd::KIND, &bess::KIND, &vde::KIND, &stream::KIND];
+pub static KINDS: &[&Kind] = &[
+    &tap::KIND,
+    &hybrid::KIND,
+    &raw::KIND,
+    &gre::KIND,
+    &l2tpv3::KIND,
+    &vxlan::KIND,
+    &vxlan::GPE_KIND,
+    &geneve::KIND,
+    &fd::KIND,
+    &bess::KIND,
+    &vde::KIND,
+    &stream::KIND,
+];
 
 /// A transport as the command line knows it.
 #[derive(Debug)]

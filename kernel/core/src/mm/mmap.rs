@@ -5,7 +5,6 @@ use super::frames::frames;
 use super::mm::{MMAP_TOP, Mm, MmInner};
 use super::tlb::{Held, Ticket, Tlb};
 use super::vma::{Backing, MAX_AREAS, Vma};
-use super::walk::Walk;
 use crate::{Errno, Result};
 use arch::mm::MapOp;
 use arch::user::{GUEST_END, GUEST_START};
@@ -117,7 +116,8 @@ impl MmInner {
             dontfork: false,
             wipeonfork: false,
             name: req.name,
-            walk: Walk::default(),
+            next_fault: 0,
+            window: 0,
         });
         Ok(start)
     }

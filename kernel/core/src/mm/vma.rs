@@ -1,7 +1,6 @@
 //! Areas of an address space: what a guest has mapped where.
 
 use super::page_cache::PageCache;
-use super::walk::Walk;
 use crate::fs::file::File;
 use klib::addr::PAGE_SHIFT;
 use std::collections::BTreeMap;
@@ -51,8 +50,10 @@ pub struct Vma {
     pub wipeonfork: bool,
     /// Name in /proc/PID/maps for areas without a file: `[heap]`, `[stack]`, ...
     pub name: &'static str,
-    /// Where faults of anonymous memory seem to go.
-    pub walk: Walk,
+    /// Where the next fault of a sequential walk is expected, and how many runs it will be given.
+    pub next_fault: u64,
+    /// See [`next_fault`](Self::next_fault).
+    pub window: u32,
 }
 
 impl Vma {
@@ -250,7 +251,8 @@ mod tests {
             dontfork: false,
             wipeonfork: false,
             name: "",
-            walk: Walk::default(),
+            next_fault: 0,
+            window: 0,
         }
     }
 

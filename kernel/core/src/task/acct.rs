@@ -3,7 +3,6 @@
 //! What counts as running is the time between two such changes; time in which the host gave the core to somebody
 //! else is in it. DIFFERS: Linux leaves that out.
 
-use klib::ktime::Ktime;
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering::Relaxed};
 
 const KERNEL: u8 = 0;
@@ -25,8 +24,8 @@ impl Account {
         Self { since_ns: AtomicU64::new(now_ns), ..Self::default() }
     }
 
-    fn switch(&self, mode: u8, now: Ktime) {
-        let now = now.as_ns();
+    fn switch(&self, mode: u8) {
+        let now = executor::time::now().as_ns();
         let (user, system) = self.read_at(now);
         self.user_ns.store(user, Relaxed);
         self.system_ns.store(system, Relaxed);
@@ -36,22 +35,17 @@ impl Account {
 
     /// The task goes to user mode.
     pub fn enter_user(&self) {
-        self.switch(USER, executor::time::now());
+        self.switch(USER);
     }
 
-    /// The task has trapped: the CPU has looked at the clock when that woke it.
+    /// The task has trapped, or goes on after a sleep.
     pub fn enter_kernel(&self) {
-        self.switch(KERNEL, executor::time::recent());
-    }
-
-    /// The task goes on after a sleep.
-    pub fn wake(&self) {
-        self.switch(KERNEL, executor::time::now());
+        self.switch(KERNEL);
     }
 
     /// The task waits for something.
     pub fn sleep(&self) {
-        self.switch(ASLEEP, executor::time::now());
+        self.switch(ASLEEP);
     }
 
     fn read_at(&self, now: u64) -> (u64, u64) {
@@ -84,7 +78,7 @@ mod tests {
         std::thread::sleep(std::time::Duration::from_millis(2));
         let (u2, s2) = a.read();
         assert!(u2 - u >= 2_000_000 && s2 == s);
-        a.wake();
+        a.enter_kernel();
         std::thread::sleep(std::time::Duration::from_millis(2));
         assert!(a.read().1 - s >= 2_000_000);
     }

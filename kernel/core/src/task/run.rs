@@ -13,7 +13,7 @@ use crate::signal::{self, AfterCall, Delivered};
 use crate::syscall::{SyscallArgs, dispatch};
 use crate::{Errno, Result};
 use arch::user::{FaultInfo, Trap, UserRegs, UserThread};
-use executor::irq::{POLLHUP, POLLIN, PollStream};
+use executor::irq::{POLLHUP, POLLIN, poll_fd};
 use std::os::fd::AsRawFd;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -24,8 +24,7 @@ use uapi::raw::general as c;
 pub fn start(task: Arc<Task>, user: UserThread, regs: UserRegs, fpu: Vec<u8>, cpu: usize) {
     task.cpu.store(cpu as u32, Ordering::Relaxed);
     executor::spawn_on(cpu, async move {
-        let trap = PollStream::new(user.fd().as_raw_fd(), POLLIN);
-        let mut t = Thread { task, user, trap };
+        let mut t = Thread { task, user };
         t.live(regs, fpu).await;
         t.end().await;
     });
@@ -42,8 +41,6 @@ enum Next {
 struct Thread {
     task: Arc<Task>,
     user: UserThread,
-    /// Announces the next trap.
-    trap: PollStream,
 }
 
 impl Thread {
@@ -72,7 +69,6 @@ impl Thread {
         }
         drop(fpu);
         loop {
-            self.trap.set_nap(true);
             let trap = self.next_trap().await;
             sched::leave_user(&self.task);
             if self.task.move_to.load(Ordering::Relaxed) != 0 {
@@ -107,7 +103,7 @@ impl Thread {
     }
 
     async fn next_trap(&mut self) -> Result<Trap> {
-        trap_of(&mut self.user, &mut self.trap).await
+        trap_of(&mut self.user).await
     }
 
     async fn handle(&mut self, trap: Trap) -> Result<Next> {
@@ -152,7 +148,6 @@ impl Thread {
     async fn fetch_registers(&mut self) -> Result<()> {
         self.user.kick();
         self.user.finish_syscall(0)?;
-        self.trap.set_nap(false);
         let deadline = executor::time::now() + sched::KICK_PATIENCE;
         match executor::time::timeout(Some(deadline), self.next_trap()).await {
             Some(Ok(Trap::Kicked)) => Ok(()),
@@ -261,7 +256,6 @@ impl Thread {
         match crate::syscall::strace::traced_exec(&task, call, exec::exec_call(&task, call)).await {
             Ok(Exec { thread, regs, old }) => {
                 if let Some(thread) = thread {
-                    self.trap = PollStream::new(thread.fd().as_raw_fd(), POLLIN);
                     let before = std::mem::replace(&mut self.user, thread);
                     // The old address space lives on in a vfork parent: its host thread serves again there.
                     if let Some(old) = old.filter(|o| Arc::strong_count(o) > 1) {
@@ -294,8 +288,7 @@ impl Thread {
     }
 
     async fn end(self) {
-        let Self { task, user, trap } = self;
-        drop(trap);
+        let Self { task, user } = self;
         let space = task.try_mm().map(|m| Arc::clone(&m.space));
         exit::exit_task(&task).await;
         if let Some(space) = space {
@@ -316,8 +309,7 @@ async fn retire(space: &Arc<Space>, mut user: UserThread) {
             return;
         }
         let deadline = executor::time::now() + sched::KICK_PATIENCE;
-        let mut trap = PollStream::new(user.fd().as_raw_fd(), POLLIN);
-        let answer = executor::time::timeout(Some(deadline), trap_of(&mut user, &mut trap));
+        let answer = executor::time::timeout(Some(deadline), trap_of(&mut user));
         if !matches!(answer.await, Some(Ok(Trap::Kicked))) {
             if !space.tlb.is_dead() {
                 // It runs on although its guest thread is over, or reports what the stub's handler never does.
@@ -330,15 +322,12 @@ async fn retire(space: &Arc<Space>, mut user: UserThread) {
 }
 
 /// Waits for the next trap of a host thread. `ESRCH`: it is gone.
-async fn trap_of(user: &mut UserThread, poll: &mut PollStream) -> Result<Trap> {
+async fn trap_of(user: &mut UserThread) -> Result<Trap> {
     loop {
-        let e = poll.next().await?;
-        // To take a notification that is not there would wait for the next one, and the CPU with it.
-        let ready = if e.unproven { u32::from(user.fd().poll_now(POLLIN as u16)?) } else { e.events };
+        let ready = poll_fd(user.fd().as_raw_fd(), POLLIN).await?;
         if ready & POLLIN != 0 {
             match user.recv() {
-                // Withdrawn. What else there is to know, arming tells.
-                Err(Errno::ENOENT) => poll.restart(),
+                Err(Errno::ENOENT) => {}
                 r => return r,
             }
         } else if ready & POLLHUP != 0 {

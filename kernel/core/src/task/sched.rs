@@ -36,8 +36,8 @@ pub fn enter_user(task: &Task) -> bool {
         return false;
     }
     let cpu = task.cpu.load(Ordering::Relaxed) as usize;
-    let load = executor::load_add(cpu, 1);
-    super::balance::entered(load);
+    executor::load_add(cpu, 1);
+    super::balance::entered(cpu);
     task.acct.enter_user();
     true
 }
