@@ -57,7 +57,6 @@ pub struct Vector {
     up: AtomicBool,
     /// What is switched on, of what the driver can do.
     features: AtomicU32,
-    gro: bool,
     sched: Arc<napi::Sched>,
     counters: Arc<Counters>,
     carrier: AtomicBool,
@@ -116,6 +115,9 @@ impl Vector {
             load_filter(&*transport, path).map_err(named)?;
         }
         log::info!(target: "vector", "vec{}: {}", cfg.unit, transport.describe());
+        let mut features = Features::all();
+        // Where the host merges, the stack may as well.
+        features.set(Features::GRO, cfg.gro || transport.offload().contains(Features::LRO));
         let sched = Arc::new(napi::Sched::default());
         let this = Arc::new_cyclic(|me: &Weak<Self>| Self {
             me: Weak::clone(me),
@@ -127,8 +129,7 @@ impl Vector {
             net: OnceLock::new(),
             queues: Mutex::new(None),
             up: AtomicBool::new(false),
-            features: AtomicU32::new(u32::MAX),
-            gro: cfg.gro,
+            features: AtomicU32::new(features.bits()),
             drops: Drops::default(),
             sched: Arc::clone(&sched),
             counters: Arc::default(),
@@ -264,11 +265,14 @@ impl NetDevice for Vector {
     }
 
     fn hw_features(&self) -> Features {
-        let host = self.transport.offload();
+        let soft = Features::SG
+            | Features::GRO
+            | Features::HW_CSUM
+            | Features::TSO4
+            | Features::TSO6
+            | Features::USO;
         // The driver cuts and sums for hosts that do not.
-        let mut f = host | Features::SG | Features::HW_CSUM | Features::TSO4 | Features::TSO6 | Features::USO;
-        f.set(Features::GRO, self.gro && !host.contains(Features::LRO));
-        f
+        self.transport.offload() | soft
     }
 
     fn set_features(&self, wanted: Features) -> Features {
