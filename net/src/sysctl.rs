@@ -1,5 +1,6 @@
 //! The tunables under /proc/sys/net.
 
+use crate::tcp::loss::Algorithm;
 use klib::sync::RwLock;
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
@@ -26,8 +27,8 @@ const DEFAULTS: &[(&str, &str)] = &[
     ("ipv4/tcp_rmem", "4096\t2097152\t6291456"),
     ("ipv4/tcp_wmem", "4096\t1048576\t4194304"),
     ("ipv4/tcp_congestion_control", "cubic"),
-    ("ipv4/tcp_available_congestion_control", "cubic"),
-    ("ipv4/tcp_allowed_congestion_control", "cubic"),
+    ("ipv4/tcp_available_congestion_control", Algorithm::NAMES),
+    ("ipv4/tcp_allowed_congestion_control", Algorithm::NAMES),
     ("ipv4/tcp_sack", "1"),
     ("ipv4/tcp_timestamps", "0"),
     ("ipv4/tcp_window_scaling", "1"),
@@ -92,10 +93,21 @@ impl Sysctl {
             if words.len() != want || !words.iter().all(|w| w.parse::<i64>().is_ok_and(|n| n >= 0)) {
                 return Err(Errno::EINVAL);
             }
-        } else if words.len() != 1 || (name.contains("congestion") && value != "cubic") {
+        } else if name == "ipv4/tcp_available_congestion_control" {
+            return Err(Errno::EACCES);
+        } else if name.contains("congestion") {
+            // As Linux: ENOENT for a name that there is not, EINVAL for one name too many.
+            if words.is_empty() || words.iter().any(|w| Algorithm::parse(w).is_none()) {
+                return Err(Errno::ENOENT);
+            }
+            if name == "ipv4/tcp_congestion_control" && words.len() != 1 {
+                return Err(Errno::EINVAL);
+            }
+        } else if words.len() != 1 {
             return Err(Errno::ENOENT);
         }
-        self.values.write().insert(key.0, words.join("\t"));
+        let sep = if numeric { "\t" } else { " " };
+        self.values.write().insert(key.0, words.join(sep));
         let n = words.first().and_then(|w| w.parse::<u64>().ok()).unwrap_or(0);
         match name {
             "ipv4/ip_forward" | "ipv4/conf/all/forwarding" => {
@@ -145,6 +157,15 @@ impl Sysctl {
 
     pub(crate) fn somaxconn(&self) -> usize {
         self.number("core/somaxconn", 0, 4096)
+    }
+
+    /// The congestion control of new sockets.
+    pub(crate) fn congestion(&self) -> Algorithm {
+        self.values
+            .read()
+            .get("ipv4/tcp_congestion_control")
+            .and_then(|v| Algorithm::parse(v))
+            .unwrap_or_default()
     }
 
     /// Default sizes of TCP rings: receive, send.

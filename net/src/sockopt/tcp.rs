@@ -1,6 +1,7 @@
 //! Options of TCP sockets (tcp(7), linux/tcp.h).
 
 use super::{SOL_SOCKET, SOL_TCP, common, int, reply};
+use crate::tcp::loss::Algorithm;
 use crate::tcp::{TcpSock, TcpState};
 use uapi::{Errno, Result};
 
@@ -31,7 +32,9 @@ impl TcpSock {
         // TCP_CONGESTION: a name.
         if name == 13 {
             let n = v.split(|c| *c == 0).next().unwrap_or(&[]);
-            return if n == b"cubic" || n == b"reno" { Ok(()) } else { Err(Errno::ENOENT) };
+            let a = std::str::from_utf8(n).ok().and_then(Algorithm::parse).ok_or(Errno::ENOENT)?;
+            self.set_opts(|t| t.congestion = Some(a));
+            return Ok(());
         }
         let n = int(v)?;
         let on = n != 0;
@@ -90,7 +93,12 @@ impl TcpSock {
                 return Ok(reply(i32::try_from(if name == 7 { w } else { r }).unwrap_or(i32::MAX)));
             }
             (SOL_TCP, 11) => return Ok(crate::tcp::tcp_info(self)),
-            (SOL_TCP, 13) => return Ok(b"cubic\0\0\0\0\0\0\0\0\0\0\0".to_vec()),
+            (SOL_TCP, 13) => {
+                let a = t.congestion.unwrap_or_else(|| self.net().sysctl.congestion());
+                let mut name = a.name().as_bytes().to_vec();
+                name.resize(16, 0);
+                return Ok(name);
+            }
             _ => {}
         }
         if level != SOL_TCP {

@@ -55,8 +55,8 @@ pub(super) struct Inner {
     route: Option<(u64, Route)>,
     last_state: TcpState,
     /// When the peer was last heard, or data was first sent after a pause.
-    heard: Ktime,
-    probes: u32,
+    pub(super) heard: Ktime,
+    pub(super) probes: u32,
     waiting: bool,
     orphaned: Ktime,
     timer: Option<(Ktime, TimerId)>,
@@ -259,7 +259,7 @@ impl Conn {
         let idle = i.flow.send_queue() == 0 && matches!(state, TcpState::Established | TcpState::CloseWait);
         if idle && i.probes < i.opts.keepcnt {
             i.probes += 1;
-            i.flow.probe();
+            i.flow.probe(now);
             return;
         }
         i.err = Some(i.soft_err.take().unwrap_or(Errno::ETIMEDOUT));
@@ -517,6 +517,7 @@ impl Inner {
     pub(super) fn begins_to_send(&mut self, now: Ktime) {
         if self.flow.send_queue() == 0 {
             self.heard = now;
+            self.flow.wake(now);
         }
     }
 }

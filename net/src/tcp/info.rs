@@ -2,6 +2,7 @@
 
 use super::flow::TcpState;
 use super::sock::TcpSock;
+use klib::ktime::Ktime;
 
 const TCP_INFO_LEN: usize = 248;
 
@@ -23,26 +24,28 @@ pub(crate) fn tcp_info(s: &TcpSock) -> Vec<u8> {
         return v;
     }
     let Some(c) = s.conn() else { return v };
+    let now = s.net().now();
     c.peek(|i| {
         let f = &i.flow;
         let st = f.stats();
         let mss = f.mss().max(1) as u64;
+        let segs = |bytes: u32| u64::from(bytes).div_ceil(mss);
+        let ms = |at: Ktime| u64::try_from(now.since(at).as_millis()).unwrap_or(u64::MAX);
         let (snd_wnd, snd_ws, rcv_ws) = f.windows();
-        // TCPI_OPT_SACK | TCPI_OPT_WSCALE
-        v[5] = 2 | 4;
+        let opts = f.options();
+        v[5] = u8::from(opts.timestamps) | u8::from(opts.sack) << 1 | u8::from(opts.wscale) << 2;
         v[6] = (snd_ws & 15) | (rcv_ws << 4);
-        put32(&mut v, 8, (st.srtt_us + 4 * st.rttvar_us).max(200_000));
+        put32(&mut v, 8, 1_000_000);
         put32(&mut v, 12, 40_000);
         put32(&mut v, 16, mss);
         put32(&mut v, 20, mss);
         put32(&mut v, 24, (f.in_flight() as u64).div_ceil(mss));
-        put32(&mut v, 60, mss + 40);
+        put32(&mut v, 52, ms(f.last_data_received()));
+        put32(&mut v, 56, ms(i.heard));
+        put32(&mut v, 60, f.mtu() as u64);
         put32(&mut v, 64, f.recv_capacity() as u64);
-        put32(&mut v, 68, st.srtt_us);
-        put32(&mut v, 72, st.rttvar_us);
         put32(&mut v, 76, 0x7fff_ffff);
-        // The engine does not show its window; the most that was ever under way is the nearest to it.
-        put32(&mut v, 80, u64::from(st.max_flight).div_ceil(mss).max(10));
+        put32(&mut v, 80, 10);
         put32(&mut v, 84, mss);
         put32(&mut v, 88, 3);
         put32(&mut v, 96, f.recv_capacity() as u64);
@@ -53,9 +56,33 @@ pub(crate) fn tcp_info(s: &TcpSock) -> Vec<u8> {
         put64(&mut v, 128, st.bytes_received);
         put32(&mut v, 136, st.segs_out);
         put32(&mut v, 140, st.segs_in);
-        put32(&mut v, 144, (f.send_queue().saturating_sub(f.in_flight())) as u64);
-        put32(&mut v, 148, st.min_rtt_us);
         put32(&mut v, 228, u64::from(snd_wnd));
+        put32(&mut v, 232, (f.recv_capacity() - f.recv_queue().min(f.recv_capacity())) as u64);
+        let Some(snd) = f.sender() else { return };
+        let n = snd.counters;
+        v[1] = snd.state() as u8;
+        v[2] = u8::try_from(snd.backoff()).unwrap_or(u8::MAX);
+        v[3] = u8::try_from(i.probes.max(f.window_probes())).unwrap_or(u8::MAX);
+        v[4] = v[2].max(u8::try_from(f.window_probes()).unwrap_or(u8::MAX));
+        put32(&mut v, 8, u64::try_from(snd.rto().as_micros()).unwrap_or(u64::MAX));
+        put32(&mut v, 28, segs(snd.board.sacked()));
+        put32(&mut v, 32, segs(snd.board.lost()));
+        put32(&mut v, 36, segs(snd.board.retrans()));
+        put32(&mut v, 44, ms(snd.last_send));
+        put32(&mut v, 68, snd.rtt.srtt_us);
+        put32(&mut v, 72, snd.rtt.rttvar_us);
+        if snd.cc.ssthresh != u32::MAX {
+            put32(&mut v, 76, u64::from(snd.cc.ssthresh) / mss);
+        }
+        put32(&mut v, 80, u64::from(snd.cc.cwnd) / mss);
+        put32(&mut v, 144, f.not_sent() as u64);
+        put32(&mut v, 148, if snd.rtt.min_us == 0 { u64::from(u32::MAX) } else { snd.rtt.min_us });
+        put32(&mut v, 192, n.delivered / mss);
+        put64(&mut v, 200, n.bytes_sent);
+        put64(&mut v, 208, n.bytes_retrans);
+        put32(&mut v, 216, u64::from(n.dsack_dups));
+        put32(&mut v, 220, u64::from(n.reord_seen));
+        v[240..242].copy_from_slice(&u16::try_from(n.rtos).unwrap_or(u16::MAX).to_ne_bytes());
     });
     v
 }

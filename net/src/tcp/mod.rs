@@ -15,6 +15,7 @@ mod flow;
 mod info;
 mod input;
 mod listen;
+pub mod loss;
 mod opts;
 mod output;
 pub mod port;

@@ -2,6 +2,7 @@
 
 use super::ehash::FlowKey;
 use super::flow::FlowConfig;
+use super::loss::Algorithm;
 use crate::dev::Features;
 use crate::netns::Net;
 use uapi::Result;
@@ -43,6 +44,8 @@ pub struct TcpOpts {
     pub mark: u32,
     /// SO_BINDTODEVICE, 0 = any.
     pub oif: u32,
+    /// TCP_CONGESTION, `None` = the default.
+    pub congestion: Option<Algorithm>,
 }
 
 impl Default for TcpOpts {
@@ -65,6 +68,7 @@ impl Default for TcpOpts {
             tos: 0,
             mark: 0,
             oif: 0,
+            congestion: None,
         }
     }
 }
@@ -91,6 +95,9 @@ impl Net {
             sndbuf: size(opts.sndbuf, wmem),
             seed: self.random_u64(),
             maxseg: opts.maxseg,
+            algo: opts.congestion.unwrap_or_else(|| self.sysctl.congestion()),
+            sack: self.sysctl.flag("ipv4/tcp_sack"),
+            timestamps: self.sysctl.flag("ipv4/tcp_timestamps"),
         })
     }
 }

@@ -34,6 +34,74 @@ pub struct Segment {
     pub mss: Option<u16>,
     /// Window scale option (SYN only).
     pub wscale: Option<u8>,
+    /// Where in the TCP header its value stands.
+    pub wscale_at: usize,
+    /// SACK permitted (SYN only).
+    pub sack_ok: bool,
+}
+
+/// Options that any segment may have.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct SegOpts {
+    /// TSval and TSecr.
+    pub ts: Option<(u32, u32)>,
+    sacks: [(u32, u32); 4],
+    n: usize,
+}
+
+fn word(b: &[u8]) -> u32 {
+    b.get(..4).and_then(|b| b.try_into().ok()).map_or(0, u32::from_be_bytes)
+}
+
+/// Calls `f` with kind, place of the body and body of each option.
+pub fn each_option(opts: &[u8], mut f: impl FnMut(u8, usize, &[u8])) {
+    let mut at = 0;
+    while let Some(&kind) = opts.get(at) {
+        match kind {
+            0 => return,
+            1 => at += 1,
+            _ => {
+                let len = usize::from(opts.get(at + 1).copied().unwrap_or(0));
+                let Some(body) = opts.get(at + 2..at + len) else { return };
+                if len < 2 {
+                    return;
+                }
+                f(kind, at + 2, body);
+                at += len;
+            }
+        }
+    }
+}
+
+impl SegOpts {
+    /// Reads the options (the bytes behind the fixed header).
+    pub fn parse(opts: &[u8]) -> Self {
+        let mut o = Self::default();
+        // The usual layout first: two fillers and a timestamp.
+        if let [1, 1, 8, 10, ts @ ..] = opts
+            && ts.len() == 8
+        {
+            o.ts = Some((word(ts), word(&ts[4..])));
+            return o;
+        }
+        each_option(opts, |kind, _, body| match (kind, body.len()) {
+            (8, 8) => o.ts = Some((word(body), word(&body[4..]))),
+            (5, 8 | 16 | 24 | 32) => {
+                o.n = 0;
+                for b in body.chunks_exact(8) {
+                    o.sacks[o.n] = (word(b), word(&b[4..]));
+                    o.n += 1;
+                }
+            }
+            _ => {}
+        });
+        o
+    }
+
+    /// The SACK blocks.
+    pub fn sacks(&self) -> &[(u32, u32)] {
+        &self.sacks[..self.n]
+    }
 }
 
 impl Segment {
@@ -56,6 +124,8 @@ impl Segment {
             payload: t.len() - hlen,
             mss: None,
             wscale: None,
+            wscale_at: 0,
+            sack_ok: false,
         };
         if s.flags & SYN != 0 {
             s.options(&t[20..hlen]);
@@ -63,30 +133,35 @@ impl Segment {
         Some(s)
     }
 
-    fn options(&mut self, mut o: &[u8]) {
-        while let Some(&kind) = o.first() {
-            match kind {
-                0 => return,
-                1 => o = &o[1..],
-                _ => {
-                    let Some(&len) = o.get(1) else { return };
-                    let len = usize::from(len);
-                    if len < 2 || len > o.len() {
-                        return;
-                    }
-                    match (kind, &o[2..len]) {
-                        (2, [a, b]) => self.mss = Some(u16::from_be_bytes([*a, *b])),
-                        (3, [w]) => self.wscale = Some(*w),
-                        _ => {}
-                    }
-                    o = &o[len..];
-                }
-            }
-        }
+    fn options(&mut self, opts: &[u8]) {
+        each_option(opts, |kind, at, body| match (kind, body) {
+            (2, [a, b]) => self.mss = Some(u16::from_be_bytes([*a, *b])),
+            (3, [w]) => (self.wscale, self.wscale_at) = (Some(*w), 20 + at),
+            (4, []) => self.sack_ok = true,
+            _ => {}
+        });
     }
 
     /// Sequence space it takes.
     pub fn seq_len(&self) -> u32 {
         self.payload as u32 + u32::from(self.flags & SYN != 0) + u32::from(self.flags & FIN != 0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn options_in_any_order_and_hostile_ones() {
+        let mut o = vec![1, 1, 8, 10, 0, 0, 0, 5, 0, 0, 0, 7];
+        assert_eq!(SegOpts::parse(&o).ts, Some((5, 7)));
+        o.extend_from_slice(&[1, 1, 5, 18, 0, 0, 0, 1, 0, 0, 0, 2, 0, 0, 0, 3, 0, 0, 0, 4]);
+        let p = SegOpts::parse(&o);
+        assert_eq!((p.ts, p.sacks()), (Some((5, 7)), &[(1, 2), (3, 4)][..]));
+        for bad in [&[5, 0][..], &[5, 1], &[5], &[8, 10, 1], &[5, 11, 0], &[2, 255, 3]] {
+            let p = SegOpts::parse(bad);
+            assert!(p.ts.is_none() && p.sacks().is_empty());
+        }
     }
 }

@@ -553,6 +553,9 @@ impl TcpSock {
                     i.flow.set_ttl(i.opts.ttl);
                 }
                 i.begins_to_send(now);
+                if let Some(a) = i.opts.congestion {
+                    i.flow.set_algorithm(a);
+                }
             });
             self.net.kick();
         }

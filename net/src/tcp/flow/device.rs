@@ -1,7 +1,10 @@
-//! The engine's device: one frame in, frames out; checksums, super-frames and marks of what was sent.
+//! The engine's device: one frame in, frames out; checksums, super-frames, options and marks of what was sent.
 
 use super::super::ehash::FlowKey;
-use super::super::segment::{ACK, FIN, PSH, SYN, Segment};
+use super::super::loss::seq::lt;
+use super::super::loss::{Ranges, Sender};
+use super::super::segment::{ACK, FIN, PSH, RST, SYN, Segment};
+use super::wire::{self, Stamps};
 use crate::csum;
 use crate::ip::{IPPROTO_TCP, header_len};
 use crate::skb::{CsumStatus, GsoInfo, GsoType, Skb, SkbPool};
@@ -30,6 +33,18 @@ pub(super) struct Port {
     pub(super) scaled: bool,
     pub(super) key: FlowKey,
     pub(super) sent: Sent,
+    /// Loss recovery, once the connection stands.
+    pub(super) snd: Option<Box<Sender>>,
+    /// What came out of order; `None` if the peer does not want to know.
+    pub(super) rcv: Option<Ranges>,
+    /// Timestamps, if they are in use.
+    pub(super) ts: Option<Stamps>,
+    /// Our SYN does not offer SACK.
+    pub(super) no_sack: bool,
+    /// The engine's answers go nowhere: it was told something that the peer did not say.
+    pub(super) mute: bool,
+    /// IP and fixed TCP header of the last packet, as a pattern for packets of our own.
+    pub(super) pattern: [u8; 60],
 }
 
 /// What has been sent so far.
@@ -44,7 +59,8 @@ pub(super) struct Sent {
     pub(super) retrans: u64,
     pub(super) data_segments: bool,
     pub(super) emitted_ack: bool,
-    pub(super) rtt_probe: Option<(u32, Ktime)>,
+    /// When our SYN left, if it left once.
+    pub(super) syn_at: Option<Ktime>,
     pub(super) now: Ktime,
 }
 
@@ -144,6 +160,9 @@ impl Port {
             return r;
         }
         let Some(s) = seg else { return r };
+        if let Some(snd) = &mut self.snd {
+            snd.store.put(s.seq, &skb.data()[at + hlen..]);
+        }
         skb.data_mut()[at..at + hlen].copy_from_slice(&saved[..hlen]);
         let total = skb.len();
         let d = skb.data_mut();
@@ -163,12 +182,56 @@ impl Port {
         r
     }
 
-    /// Finishes a packet that the engine wrote.
-    fn push(&mut self, mut skb: Skb, gso_size: Option<u16>) {
+    /// Looks at a segment the engine wrote once more: false if it holds nothing that has not been sent (the engine was made
+    /// to read its ring out again, or probes a closed window, which we do ourselves). The new part of the others stays.
+    fn fresh(&mut self, skb: &mut Skb, seg: &mut Segment, gso: &mut Option<u16>) -> bool {
+        let Some(snd) = &mut self.snd else { return true };
+        if seg.flags & (SYN | RST) != 0 {
+            return true;
+        }
         let l4 = header_len(self.key.laddr);
-        let len = skb.len();
+        let len = seg.seq_len();
+        if len == 0 {
+            if lt(seg.seq, snd.nxt) {
+                seg.seq = snd.nxt;
+                skb.data_mut()[l4 + 4..l4 + 8].copy_from_slice(&snd.nxt.to_be_bytes());
+            }
+            return true;
+        }
+        if snd.rwnd == 0 && snd.flight() == 0 && seg.payload <= 1 && seg.flags & FIN == 0 {
+            return false;
+        }
+        let hlen = l4 + seg.hlen;
+        let old = snd.nxt.wrapping_sub(seg.seq);
+        if lt(seg.seq, snd.nxt) && !snd.store.is_on() && seg.seq == snd.una {
+            snd.store.begin(seg.seq);
+        }
+        snd.store.put(seg.seq, skb.data().get(hlen..).unwrap_or(&[]));
+        if !lt(seg.seq, snd.nxt) {
+            return true;
+        }
+        if old >= len || old as usize > seg.payload || !wire::cut_front(skb, l4, hlen, old) {
+            return false;
+        }
+        seg.seq = snd.nxt;
+        seg.payload -= old as usize;
+        *gso = gso.filter(|g| seg.payload > usize::from(*g));
+        true
+    }
+
+    /// Finishes a packet that the engine wrote.
+    fn push(&mut self, mut skb: Skb, mut gso_size: Option<u16>) {
+        let l4 = header_len(self.key.laddr);
+        if self.mute {
+            return;
+        }
         self.open = None;
-        let Some(seg) = Segment::parse(skb.data(), l4) else { return };
+        let Some(mut seg) = Segment::parse(skb.data(), l4) else { return };
+        if !self.fresh(&mut skb, &mut seg, &mut gso_size) {
+            return;
+        }
+        self.options(&mut skb, &mut seg);
+        let len = skb.len();
         let c = csum::fold(csum::pseudo(self.key.laddr, self.key.raddr, IPPROTO_TCP, len - l4));
         if let Some(field) = skb.data_mut().get_mut(l4 + 16..l4 + 18) {
             field.copy_from_slice(&c.to_be_bytes());
@@ -182,6 +245,9 @@ impl Port {
         let hlen = l4 + seg.hlen;
         if let Some(size) = gso_size {
             skb.gso = Some(GsoInfo { kind: GsoType::TcpV4, size, hdr_len: hlen as u16 });
+        }
+        if let (Some(p), Some(h)) = (self.pattern.get_mut(..l4 + 20), skb.data().get(..l4 + 20)) {
+            p.copy_from_slice(h);
         }
         self.note(&seg, gso_size);
         if self.glue_max > 0 && seg.payload > 0 && seg.flags & (SYN | FIN) == 0 && hlen <= 100 {
@@ -202,6 +268,50 @@ impl Port {
         self.out.push(skb);
     }
 
+    /// Writes the options that the engine does not know the content of: timestamps, SACK.
+    fn options(&mut self, skb: &mut Skb, seg: &mut Segment) {
+        let l4 = header_len(self.key.laddr);
+        if seg.flags & SYN != 0 {
+            if self.no_sack {
+                wire::blank_option(skb, l4, seg.hlen, 4);
+            }
+            if let Some(ts) = &self.ts {
+                wire::stamp_syn(skb, l4, seg.hlen, ts.value(self.sent.now), ts.echo());
+            }
+            return;
+        }
+        let bare = seg.payload == 0 && seg.flags & (FIN | RST) == 0;
+        let report = self.rcv.as_ref().is_some_and(|r| !r.is_empty());
+        if !bare || (!report && seg.hlen == 20) {
+            if let Some(ts) = &self.ts {
+                wire::stamp(skb, l4, seg.hlen, ts.value(self.sent.now), ts.echo());
+            }
+            return;
+        }
+        let mut o = [0u8; 40];
+        let mut n = 0;
+        if let Some(ts) = &self.ts {
+            o[..12].copy_from_slice(&wire::ts_option(ts.value(self.sent.now), ts.echo()));
+            n = 12;
+        }
+        if let Some(r) = &mut self.rcv {
+            let (head, room) = (n, (40 - n - 4) / 8);
+            n += 4;
+            r.blocks(seg.ack, room, |a, b| {
+                o[n..n + 4].copy_from_slice(&a.to_be_bytes());
+                o[n + 4..n + 8].copy_from_slice(&b.to_be_bytes());
+                n += 8;
+            });
+            if n > head + 4 {
+                o[head..head + 4].copy_from_slice(&[1, 1, 5, (n - head - 2) as u8]);
+            } else {
+                n = head;
+            }
+        }
+        wire::set_options(skb, l4, seg.hlen, &o[..n]);
+        seg.hlen = 20 + n;
+    }
+
     fn note(&mut self, seg: &Segment, gso_size: Option<u16>) {
         let s = &mut self.sent;
         let len = seg.seq_len();
@@ -210,14 +320,12 @@ impl Port {
         let end = seg.seq.wrapping_add(len);
         if !s.any {
             (s.any, s.una, s.nxt) = (true, seg.seq, end);
+            s.syn_at = Some(s.now);
         } else if (end.wrapping_sub(s.nxt) as i32) > 0 {
             s.nxt = end;
-            if s.rtt_probe.is_none() && len > 0 {
-                s.rtt_probe = Some((end, s.now));
-            }
         } else if len > 0 {
             s.retrans += segs;
-            s.rtt_probe = None;
+            s.syn_at = None;
         }
         if seg.flags & ACK != 0 {
             s.rcv_nxt = seg.ack;
@@ -225,5 +333,11 @@ impl Port {
         }
         s.wnd = u32::from(seg.window);
         s.data_segments |= seg.payload > 0;
+        if len > 0
+            && seg.flags & (SYN | RST) == 0
+            && let Some(snd) = &mut self.snd
+        {
+            snd.on_new(seg.seq, end, seg.payload as u32, s.now);
+        }
     }
 }

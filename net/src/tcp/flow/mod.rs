@@ -2,13 +2,19 @@
 //!
 //! What smoltcp lacks is done around it: the pseudo-header sum of the checksum it leaves out, segments that follow each
 //! other in one round glued into super-frames for IPv6 (where 0.14 cannot offload), quick acknowledgements of
-//! one-way traffic and of super-frames, a clock that runs five times faster once the connection stands (its retransmission
-//! time-out of one second becomes 200 ms), TIME-WAIT frozen so that unread data is not thrown away.
+//! one-way traffic and of super-frames, SACK blocks and timestamps (`device`), loss recovery and congestion control (`shim`,
+//! with the arithmetic in `tcp::loss`), TIME-WAIT frozen so that unread data is not thrown away.
 
 mod device;
+mod shim;
+mod state;
+mod wire;
+
+pub use state::TcpState;
 
 use super::ehash::FlowKey;
-use super::segment::{ACK, SYN, Segment};
+use super::loss::Algorithm;
+use super::segment::{SYN, Segment};
 use crate::ip::header_len;
 use crate::skb::{Skb, SkbPool};
 use device::{Port, Sent};
@@ -21,34 +27,7 @@ use smoltcp::wire::{HardwareAddress, IpAddress, IpCidr, IpEndpoint, IpListenEndp
 use std::net::IpAddr;
 use std::num::NonZeroUsize;
 use std::sync::Arc;
-
-/// States with the numbers that TCP_INFO and /proc/net/tcp show (linux/tcp_states.h).
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-#[repr(u8)]
-pub enum TcpState {
-    /// Data flows both ways.
-    Established = 1,
-    /// Our SYN is out.
-    SynSent = 2,
-    /// Their SYN came, ours is out.
-    SynRecv = 3,
-    /// Our FIN is out.
-    FinWait1 = 4,
-    /// Our FIN was acknowledged.
-    FinWait2 = 5,
-    /// Over, lingering.
-    TimeWait = 6,
-    /// Nothing.
-    Close = 7,
-    /// Their FIN came.
-    CloseWait = 8,
-    /// Their FIN came first, ours is out.
-    LastAck = 9,
-    /// Waits for connections.
-    Listen = 10,
-    /// Both FINs crossed.
-    Closing = 11,
-}
+use std::time::Duration;
 
 /// What a connection is made with.
 #[derive(Clone, Copy, Debug)]
@@ -67,6 +46,12 @@ pub struct FlowConfig {
     pub seed: u64,
     /// Cap for the MSS (TCP_MAXSEG), 0 = none.
     pub maxseg: usize,
+    /// Congestion control.
+    pub algo: Algorithm,
+    /// Offer SACK.
+    pub sack: bool,
+    /// Offer timestamps.
+    pub timestamps: bool,
 }
 
 /// Counters and marks of a connection.
@@ -82,25 +67,15 @@ pub struct FlowStats {
     pub bytes_received: u64,
     /// Segments sent again.
     pub retrans: u64,
-    /// Smoothed round-trip time and its variation, microseconds.
-    pub srtt_us: u64,
-    /// See `srtt_us`.
-    pub rttvar_us: u64,
-    /// Smallest round-trip time, microseconds.
-    pub min_rtt_us: u64,
-    /// Most bytes ever in flight.
-    pub max_flight: u32,
 }
 
-const RATE: u64 = 5;
-/// Delay of acknowledgements in request/response traffic: 40 ms, in engine time.
-const ACK_DELAY: SDuration = SDuration::from_millis(40 * RATE);
+/// Delay of acknowledgements in request/response traffic.
+const ACK_DELAY: SDuration = SDuration::from_millis(40);
 
-/// Engine time: real time until the connection stands, then [`RATE`] times faster.
+/// Engine time: real time, ahead by what was skipped.
 struct EngineClock {
     base: Ktime,
     base_us: i64,
-    rate: u64,
     frozen: Option<Instant>,
 }
 
@@ -109,19 +84,17 @@ impl EngineClock {
         if let Some(t) = self.frozen {
             return t;
         }
-        let us = now.as_ns().saturating_sub(self.base.as_ns()) / 1000 * self.rate;
+        let us = now.as_ns().saturating_sub(self.base.as_ns()) / 1000;
         Instant::from_micros(self.base_us.saturating_add(i64::try_from(us).unwrap_or(i64::MAX / 2)))
     }
 
     fn real(&self, t: Instant) -> Ktime {
         let us = u64::try_from(t.total_micros().saturating_sub(self.base_us)).unwrap_or(0);
-        Ktime(self.base.as_ns().saturating_add((us.div_ceil(self.rate) + 1).saturating_mul(1000)))
+        Ktime(self.base.as_ns().saturating_add((us + 1).saturating_mul(1000)))
     }
 
-    fn set_rate(&mut self, now: Ktime, rate: u64) {
-        self.base_us = self.now(now).total_micros();
-        self.base = now;
-        self.rate = rate;
+    fn skip(&mut self, d: Duration) {
+        self.base_us = self.base_us.saturating_add(i64::try_from(d.as_micros()).unwrap_or(0));
     }
 }
 
@@ -143,7 +116,18 @@ pub struct Flow {
     stats: FlowStats,
     peer_mss: usize,
     snd_wscale: u8,
+    rcv_wscale: u8,
     snd_wnd: u32,
+    /// Next byte that is expected.
+    rcv_nxt: u32,
+    /// The peer takes part in SACK, and so do we.
+    peer_sack: bool,
+    /// The scale of the windows that the engine is shown, and the last of them.
+    scale: u8,
+    shown: u32,
+    nodelay: bool,
+    /// Next probe of a closed window, and how many there were.
+    persist: Option<(Ktime, u32)>,
 }
 
 fn ip(a: IpAddr) -> IpAddress {
@@ -157,7 +141,8 @@ fn prefix_len(a: IpAddr) -> u8 {
     if a.is_ipv4() { 32 } else { 128 }
 }
 
-fn caps(cfg: &FlowConfig, mss: usize) -> DeviceCapabilities {
+/// `mss` is what fits a packet of the path, `seg` what a data segment really carries behind `opts` bytes of options.
+fn caps(cfg: &FlowConfig, mss: usize, seg: usize, opts: usize) -> DeviceCapabilities {
     let mut c = DeviceCapabilities::default();
     let hlen = header_len(cfg.key.laddr) + 20;
     c.medium = Medium::Ip;
@@ -168,15 +153,12 @@ fn caps(cfg: &FlowConfig, mss: usize) -> DeviceCapabilities {
     c.checksum.icmpv4 = Checksum::None;
     c.checksum.icmpv6 = Checksum::None;
     if cfg.key.laddr.is_ipv4() && cfg.gso_max > cfg.mtu {
-        c.segmentation.tcpv4 = NonZeroUsize::new(whole_segments(cfg.gso_max, hlen, mss) + hlen);
+        // Super-frames of whole segments.
+        let seg = seg.max(1);
+        let room = cfg.gso_max.saturating_sub(hlen + opts).max(seg);
+        c.segmentation.tcpv4 = NonZeroUsize::new(room / seg * seg + hlen + opts);
     }
     c
-}
-
-/// Payload of the largest super-frame of whole segments.
-fn whole_segments(gso_max: usize, hlen: usize, mss: usize) -> usize {
-    let room = gso_max.saturating_sub(hlen).max(mss);
-    room / mss * mss
 }
 
 impl Flow {
@@ -188,7 +170,7 @@ impl Flow {
         }
         let mut port = Port {
             pool,
-            caps: caps(&cfg, mss),
+            caps: caps(&cfg, mss, mss, 0),
             rx: None,
             out: Vec::with_capacity(4),
             open: None,
@@ -196,19 +178,25 @@ impl Flow {
             scaled: cfg.rcvbuf > usize::from(u16::MAX),
             key: cfg.key,
             sent: Sent::default(),
+            snd: None,
+            rcv: None,
+            ts: None,
+            no_sack: !cfg.sack,
+            mute: false,
+            pattern: [0; 60],
         };
-        let clock = EngineClock { base: now, base_us: 1_000_000, rate: 1, frozen: None };
+        let clock = EngineClock { base: now, base_us: 1_000_000, frozen: None };
         let mut iface = Self::interface(&cfg, &mut port, clock.now(now));
         iface.context();
         let mut sock = tcp::Socket::new(
             tcp::SocketBuffer::new(vec![0; cfg.rcvbuf]),
             tcp::SocketBuffer::new(vec![0; cfg.sndbuf]),
         );
-        sock.set_congestion_control(tcp::CongestionControl::Cubic);
+        sock.set_congestion_control(tcp::CongestionControl::None);
         sock.set_ack_delay(None);
         let mut sockets = SocketSet::new(vec![SocketStorage::EMPTY]);
         let handle = sockets.add(sock);
-        Self {
+        let mut f = Self {
             iface,
             sockets,
             handle,
@@ -224,8 +212,17 @@ impl Flow {
             stats: FlowStats::default(),
             peer_mss: 536,
             snd_wscale: 0,
+            rcv_wscale: 0,
             snd_wnd: 0,
-        }
+            rcv_nxt: 0,
+            peer_sack: false,
+            scale: shim::engine_scale(cfg.sndbuf),
+            shown: 0,
+            nodelay: false,
+            persist: None,
+        };
+        f.start_stamps();
+        f
     }
 
     fn interface(cfg: &FlowConfig, port: &mut Port, now: Instant) -> Interface {
@@ -266,7 +263,7 @@ impl Flow {
     }
 
     /// Gives the engine a packet (IP header first); output is a separate step so that one acknowledgement answers many.
-    pub fn input(&mut self, now: Ktime, skb: Skb, seg: &Segment) {
+    pub fn input(&mut self, now: Ktime, mut skb: Skb, seg: &Segment) {
         let before = self.state();
         let queued = self.sock_ref().recv_queue();
         let unacked = self.sock_ref().send_queue();
@@ -286,9 +283,21 @@ impl Flow {
         if seg.flags & SYN != 0 {
             self.peer_mss = usize::from(seg.mss.unwrap_or(536)).max(88);
             self.snd_wscale = seg.wscale.unwrap_or(0).min(14);
+            if seg.wscale.is_none() {
+                (self.scale, self.rcv_wscale) = (0, 0);
+            } else {
+                self.rcv_wscale = self.offered_scale();
+            }
         }
         self.stats.segs_in += 1;
         self.port.sent.now = now;
+        let shift = if seg.flags & SYN != 0 { 0 } else { self.snd_wscale };
+        self.snd_wnd = u32::from(seg.window) << shift;
+        if Self::opening(before) {
+            self.show_opening(&mut skb, seg);
+        } else if self.show(now, &mut skb, seg) == shim::Show::Done {
+            return;
+        }
         self.port.sent.emitted_ack = false;
         self.port.rx = Some(skb);
         let t = self.clock.now(now);
@@ -297,37 +306,17 @@ impl Flow {
         if self.port.sent.emitted_ack {
             self.rx_unacked = 0;
         }
-        let shift = if seg.flags & SYN != 0 { 0 } else { self.snd_wscale };
-        self.snd_wnd = u32::from(seg.window) << shift;
         let acked = unacked.saturating_sub(self.sock_ref().send_queue());
-        if seg.flags & ACK != 0 {
-            self.acked(now, seg.ack, acked);
-        }
-        let after = self.sock_ref().recv_queue();
-        self.stats.bytes_received += after.saturating_sub(queued) as u64;
-        self.state_changed(now, before);
-    }
-
-    fn acked(&mut self, now: Ktime, ack: u32, bytes: usize) {
-        let s = &mut self.port.sent;
-        if s.any && ack.wrapping_sub(s.una) <= s.nxt.wrapping_sub(s.una) {
-            s.una = ack;
-        }
-        self.stats.bytes_acked += bytes as u64;
-        if let Some((seq, at)) = s.rtt_probe
-            && (ack.wrapping_sub(seq) as i32) >= 0
-        {
-            s.rtt_probe = None;
-            let rtt = (now.since(at).as_micros() as u64).max(1);
-            let st = &mut self.stats;
-            if st.srtt_us == 0 {
-                (st.srtt_us, st.rttvar_us, st.min_rtt_us) = (rtt, rtt / 2, rtt);
-            } else {
-                st.rttvar_us = (st.rttvar_us * 3 + st.srtt_us.abs_diff(rtt)) / 4;
-                st.srtt_us = (st.srtt_us * 7 + rtt) / 8;
-                st.min_rtt_us = st.min_rtt_us.min(rtt);
+        self.stats.bytes_acked += acked as u64;
+        let got = self.sock_ref().recv_queue().saturating_sub(queued);
+        self.stats.bytes_received += got as u64;
+        if got > 0 {
+            self.rcv_nxt = self.rcv_nxt.wrapping_add(got as u32);
+            if let Some(r) = &mut self.port.rcv {
+                r.advance(self.rcv_nxt);
             }
         }
+        self.state_changed(now, before);
     }
 
     fn state_changed(&mut self, now: Ktime, before: TcpState) {
@@ -335,19 +324,31 @@ impl Flow {
         if state == before {
             return;
         }
-        let opening = |s| matches!(s, TcpState::SynSent | TcpState::SynRecv | TcpState::Listen);
-        if opening(before) && !opening(state) && self.clock.rate == 1 {
-            self.clock.set_rate(now, RATE);
-            if self.peer_mss < self.mss && self.cfg.key.laddr.is_ipv4() && self.cfg.gso_max > self.cfg.mtu {
-                // Super-frames of whole segments of the peer's size: the capabilities are read once, at creation.
-                let hlen = header_len(self.cfg.key.laddr) + 20;
-                let room = whole_segments(self.cfg.gso_max, hlen, self.peer_mss) + hlen;
-                self.port.caps.segmentation.tcpv4 = NonZeroUsize::new(room);
-                self.iface = Self::interface(&self.cfg, &mut self.port, self.clock.now(now));
-            }
+        let fin_seen = |s| {
+            use TcpState::{CloseWait, Closing, LastAck, TimeWait};
+            matches!(s, CloseWait | Closing | TimeWait | LastAck)
+        };
+        if fin_seen(state) && !fin_seen(before) {
+            self.rcv_nxt = self.rcv_nxt.wrapping_add(1);
+        }
+        if Self::opening(before) && !Self::opening(state) && state != TcpState::Close {
+            self.resize(now);
+            self.establish(now);
         }
         if state == TcpState::TimeWait {
             self.clock.frozen = Some(self.clock.now(now));
+        }
+    }
+
+    /// Makes the engine's packets fit the segment size: it reads the capabilities once, at creation.
+    fn resize(&mut self, now: Ktime) {
+        let c = caps(&self.cfg, self.mss, self.mss(), self.option_len());
+        let old = &self.port.caps;
+        if c.max_transmission_unit != old.max_transmission_unit
+            || c.segmentation.tcpv4 != old.segmentation.tcpv4
+        {
+            self.port.caps = c;
+            self.iface = Self::interface(&self.cfg, &mut self.port, self.clock.now(now));
         }
     }
 
@@ -357,6 +358,9 @@ impl Flow {
         self.port.sent.now = now;
         self.port.sent.data_segments = false;
         self.port.sent.emitted_ack = false;
+        if self.repair(now) {
+            return true;
+        }
         let t = self.clock.now(now);
         let sent =
             self.iface.poll_egress(t, &mut self.port, &mut self.sockets) == PollResult::SocketStateChanged;
@@ -373,8 +377,6 @@ impl Flow {
             }
             self.rx_unacked = 0;
         }
-        let s = &self.port.sent;
-        self.stats.max_flight = self.stats.max_flight.max(s.nxt.wrapping_sub(s.una).min(1 << 30));
         self.state_changed(now, before);
         sent
     }
@@ -440,117 +442,5 @@ impl Flow {
             Ok(d) if !d.is_empty() => f(d).min(d.len()),
             _ => 0,
         }
-    }
-
-    /// The state.
-    pub fn state(&self) -> TcpState {
-        match self.sock_ref().state() {
-            tcp::State::Closed => TcpState::Close,
-            tcp::State::Listen => TcpState::Listen,
-            tcp::State::SynSent => TcpState::SynSent,
-            tcp::State::SynReceived => TcpState::SynRecv,
-            tcp::State::Established => TcpState::Established,
-            tcp::State::FinWait1 => TcpState::FinWait1,
-            tcp::State::FinWait2 => TcpState::FinWait2,
-            tcp::State::CloseWait => TcpState::CloseWait,
-            tcp::State::Closing => TcpState::Closing,
-            tcp::State::LastAck => TcpState::LastAck,
-            tcp::State::TimeWait => TcpState::TimeWait,
-        }
-    }
-
-    /// Bytes that can be read.
-    pub fn recv_queue(&self) -> usize {
-        self.sock_ref().recv_queue()
-    }
-
-    /// Bytes sent or to be sent that are not acknowledged.
-    pub fn send_queue(&self) -> usize {
-        self.sock_ref().send_queue()
-    }
-
-    /// Size of the send ring.
-    pub fn send_capacity(&self) -> usize {
-        self.sock_ref().send_capacity()
-    }
-
-    /// Size of the receive ring.
-    pub fn recv_capacity(&self) -> usize {
-        self.sock_ref().recv_capacity()
-    }
-
-    /// True if `send` can ever take bytes again.
-    pub fn may_send(&self) -> bool {
-        self.sock_ref().may_send()
-    }
-
-    /// Sends a FIN behind what is queued.
-    pub fn close(&mut self) {
-        self.sock().close();
-    }
-
-    /// Ends the connection; the next output is a RST if the peer knows of it.
-    pub fn abort(&mut self) {
-        self.clock.frozen = None;
-        self.sock().abort();
-    }
-
-    /// TCP_NODELAY.
-    pub fn set_nodelay(&mut self, on: bool) {
-        self.sock().set_nagle_enabled(!on);
-    }
-
-    /// TTL or hop limit of what is sent.
-    pub fn set_ttl(&mut self, ttl: u8) {
-        self.sock().set_hop_limit(Some(ttl.max(1)));
-    }
-
-    /// The next output holds a keep-alive probe if the connection is idle.
-    pub fn probe(&mut self) {
-        let s = self.sock();
-        s.set_keep_alive(Some(SDuration::from_secs(1)));
-        s.set_keep_alive(None);
-    }
-
-    /// When the engine wants to be asked for output again.
-    pub fn poll_at(&mut self, now: Ktime) -> Option<Ktime> {
-        if self.clock.frozen.is_some() {
-            return None;
-        }
-        let t = self.clock.now(now);
-        let at = self.iface.poll_at(t, &self.sockets)?;
-        Some(if at <= t { now } else { self.clock.real(at) })
-    }
-
-    /// Segment size in use: payload bytes.
-    pub fn mss(&self) -> usize {
-        self.mss.min(self.peer_mss)
-    }
-
-    /// Next sequence numbers, ours and theirs, for TIME-WAIT.
-    pub fn seqs(&self) -> (u32, u32) {
-        (self.port.sent.nxt, self.port.sent.rcv_nxt)
-    }
-
-    /// Bytes in flight.
-    pub fn in_flight(&self) -> usize {
-        self.port.sent.nxt.wrapping_sub(self.port.sent.una) as usize
-    }
-
-    /// True if `seq` was sent and is not acknowledged (to judge ICMP errors, RFC 5927).
-    pub fn is_in_flight(&self, seq: u32) -> bool {
-        let s = &self.port.sent;
-        s.any && seq.wrapping_sub(s.una) <= s.nxt.wrapping_sub(s.una)
-    }
-
-    /// Counters.
-    pub fn stats(&self) -> FlowStats {
-        FlowStats { segs_out: self.port.sent.segs, retrans: self.port.sent.retrans, ..self.stats }
-    }
-
-    /// The peer's window and both window scales (ours is what our SYN offers for this ring).
-    pub fn windows(&self) -> (u32, u8, u8) {
-        let bits = usize::BITS - self.cfg.rcvbuf.leading_zeros();
-        (self.snd_wnd, self.snd_wscale, bits.saturating_sub(16) as u8)
     }
 }
