@@ -149,7 +149,11 @@ impl Net {
             }
             (None, None, IpAddr::V6(d)) => IpAddr::V6(self.source_v6(&dev, &d).ok_or(Errno::EADDRNOTAVAIL)?),
         };
-        Ok(self.make_route(&dev, gw, src, kind, mtu))
+        let mut route = self.make_route(&dev, gw, src, kind, mtu);
+        if kind == RouteKind::Unicast {
+            route.mtu = self.pmtu.limit(dst, route.mtu, self.now());
+        }
+        Ok(route)
     }
 
     fn make_route(

@@ -9,7 +9,7 @@ use crate::dev::{Dev, DevTable, Features, NetDevice};
 use crate::ip::frag::FragStore;
 use crate::neigh::{NeighKey, NeighTable};
 use crate::raw::RawTable;
-use crate::route::Fib;
+use crate::route::{Fib, PmtuCache};
 use crate::skb::{Skb, SkbPool};
 use crate::sysctl::Sysctl;
 use crate::tcp::{Conn, FlowKey, Keyed, RxBatch, TcpStack};
@@ -91,6 +91,8 @@ pub struct Net {
     lo_busy: Mutex<()>,
     /// Routes. Change them through this lock, then call [`bump_routes`](Self::bump_routes).
     pub fib: RwLock<Fib>,
+    /// Path MTUs.
+    pub pmtu: PmtuCache,
     /// Neighbours.
     pub neigh: NeighTable,
     /// Tunables.
@@ -172,6 +174,7 @@ impl Net {
             lo_drv,
             lo_busy: Mutex::new(()),
             fib: RwLock::default(),
+            pmtu: PmtuCache::default(),
             neigh: NeighTable::default(),
             sysctl: Sysctl::default(),
             stats: NetStats::default(),

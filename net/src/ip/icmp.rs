@@ -102,7 +102,7 @@ pub(crate) fn send_time_exceeded(net: &Net, skb: &Skb, pkt: &Packet) {
 pub(crate) fn send_too_big(net: &Net, skb: &Skb, mtu: u32) {
     if let Some(pkt) = super::parse(skb.data()) {
         if net.is_local(pkt.src) {
-            deliver_error(net, skb.data(), Errno::EMSGSIZE, false);
+            deliver_error(net, skb.data(), Errno::EMSGSIZE, false, mtu);
         } else {
             send_error(net, skb, &pkt, (3, 4), (2, 0), if pkt.src.is_ipv4() { mtu & 0xffff } else { mtu });
         }
@@ -113,7 +113,7 @@ pub(crate) fn send_too_big(net: &Net, skb: &Skb, mtu: u32) {
 pub(crate) fn link_failure(net: &Net, skb: &Skb) {
     let Some(pkt) = super::parse(skb.data()) else { return };
     if net.is_local(pkt.src) {
-        deliver_error(net, skb.data(), Errno::EHOSTUNREACH, true);
+        deliver_error(net, skb.data(), Errno::EHOSTUNREACH, true, 0);
     } else {
         send_unreachable(net, skb, &pkt, Unreach::Host);
     }
@@ -141,13 +141,15 @@ fn convert(v4: bool, kind: u8, code: u8) -> Option<(Errno, bool)> {
 }
 
 /// Gives an error to the socket whose packet `quoted` (IP header first, perhaps cut short) was.
-fn deliver_error(net: &Net, quoted: &[u8], err: Errno, fatal: bool) {
+/// `mtu`: what the path carries, where the error says it.
+fn deliver_error(net: &Net, quoted: &[u8], err: Errno, fatal: bool, mtu: u32) {
     let Some((src, dst, proto, l4)) = quoted_header(quoted) else { return };
     let Some(p) = quoted.get(l4..l4 + 8) else { return };
     let (sport, dport) = (u16::from_be_bytes([p[0], p[1]]), u16::from_be_bytes([p[2], p[3]]));
     match proto {
         IPPROTO_TCP => {
-            net.tcp_error((src, sport), (dst, dport), u32::from_be_bytes([p[4], p[5], p[6], p[7]]), err)
+            let seq = u32::from_be_bytes([p[4], p[5], p[6], p[7]]);
+            net.tcp_error((src, sport), (dst, dport), seq, err, mtu);
         }
         IPPROTO_UDP => net.udp_error((src, sport), (dst, dport), err, fatal),
         _ => net.raw_error(src, dst, proto, u16::from_be_bytes([p[4], p[5]]), err, fatal),
@@ -193,7 +195,9 @@ pub(crate) fn rcv_v4(net: &Net, _dev: &Arc<Dev>, skb: &Skb, pkt: &Packet) {
         0 => net.ping_deliver(skb, pkt, u16::from_be_bytes([b[4], b[5]])),
         kind @ (3 | 11 | 12) => {
             if let Some((err, fatal)) = convert(true, kind, b[1]) {
-                deliver_error(net, &b[8..], err, fatal);
+                let mtu =
+                    if err == Errno::EMSGSIZE { u32::from(u16::from_be_bytes([b[6], b[7]])) } else { 0 };
+                deliver_error(net, &b[8..], err, fatal, mtu);
             }
         }
         _ => {}
@@ -218,7 +222,8 @@ pub(crate) fn rcv_v6(net: &Net, dev: &Arc<Dev>, skb: &Skb, pkt: &Packet, from: M
         135 | 136 => ndp::rcv(net, dev, pkt, b, from),
         kind @ 1..=4 => {
             if let Some((err, fatal)) = convert(false, kind, b[1]) {
-                deliver_error(net, &b[8..], err, fatal);
+                let word = u32::from_be_bytes([b[4], b[5], b[6], b[7]]);
+                deliver_error(net, &b[8..], err, fatal, if err == Errno::EMSGSIZE { word } else { 0 });
             }
         }
         _ => {}

@@ -5,4 +5,6 @@
 //! after it has been dropped.
 
 mod fib;
+mod pmtu;
 pub use fib::{Fib, FibEntry, Prefix, Route, RouteKind};
+pub use pmtu::PmtuCache;

@@ -301,6 +301,7 @@ impl Conn {
         match net.route_lookup(self.key.raddr, Some(self.key.laddr), i.opts.oif) {
             Ok(r) => {
                 i.route = Some((generation, r.clone()));
+                i.flow.set_mtu(net.now(), r.mtu as usize);
                 Some(r)
             }
             Err(e) => {
@@ -436,12 +437,19 @@ impl Conn {
     }
 
     /// An ICMP error about a packet of ours with sequence number `seq`.
-    pub(super) fn icmp_error(self: &Arc<Self>, net: &Net, seq: u32, err: Errno) {
-        if err == Errno::EMSGSIZE {
-            return;
-        }
+    pub(super) fn icmp_error(self: &Arc<Self>, net: &Net, seq: u32, err: Errno, mtu: u32) {
         self.with(net, |i| {
             if !i.flow.is_in_flight(seq) {
+                return;
+            }
+            if err == Errno::EMSGSIZE {
+                // Too small to be true is not believed; who sends more than that must have a reason (RFC 1191).
+                if mtu != 0 && (mtu as usize) < i.flow.mtu() {
+                    let now = net.now();
+                    let mtu = net.pmtu.learn(self.key.raddr, mtu, now);
+                    net.bump_routes();
+                    i.flow.set_mtu(now, mtu as usize);
+                }
                 return;
             }
             if matches!(i.flow.state(), TcpState::SynSent | TcpState::SynRecv) {

@@ -105,11 +105,18 @@ impl Net {
         batch.add(conn);
     }
 
-    /// An ICMP error quoted a TCP packet of ours.
-    pub(crate) fn tcp_error(&self, local: (IpAddr, u16), remote: (IpAddr, u16), seq: u32, err: Errno) {
+    /// An ICMP error quoted a TCP packet of ours; `mtu`: what the path carries, if it said so.
+    pub(crate) fn tcp_error(
+        &self,
+        local: (IpAddr, u16),
+        remote: (IpAddr, u16),
+        seq: u32,
+        err: Errno,
+        mtu: u32,
+    ) {
         let key = FlowKey { laddr: local.0, lport: local.1, raddr: remote.0, rport: remote.1 };
         if let Some(c) = self.tcp.ehash.get(&key) {
-            c.icmp_error(self, seq, err);
+            c.icmp_error(self, seq, err, mtu);
         }
     }
 }

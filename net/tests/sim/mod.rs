@@ -101,13 +101,18 @@ pub struct Side {
 /// Says whether a frame is lost.
 pub type Loss = Box<dyn FnMut(bool, &Skb) -> bool>;
 
+/// Says how much longer a frame takes.
+pub type Jitter = Option<Box<dyn FnMut(bool) -> Duration>>;
+
 pub struct Sim {
     pub clock: Arc<Clock>,
     pub a: Side,
     pub b: Side,
-    /// Frames on the wire: arrival, towards b, frame.
-    wire: VecDeque<(u64, bool, Skb)>,
+    /// Frames on the wire in the order of their arrival, towards a and towards b.
+    wire: [VecDeque<(u64, Skb)>; 2],
     pub delay: Duration,
+    /// Added to the delay of a frame: (towards b).
+    pub jitter: Jitter,
     /// Drops a frame if it says so: (towards b, index, frame).
     pub loss: Loss,
     pub batch: usize,
@@ -152,7 +157,8 @@ impl Sim {
             clock,
             a,
             b,
-            wire: VecDeque::new(),
+            wire: [VecDeque::new(), VecDeque::new()],
+            jitter: None,
             delay: Duration::from_micros(50),
             loss: Box::new(|_, _| false),
             batch: 16,
@@ -176,7 +182,10 @@ impl Sim {
             s.net.tx_wake(s.ifindex);
             for f in out {
                 if !(self.loss)(to_b, &f) {
-                    self.wire.push_back((at, to_b, f));
+                    let at = at + self.jitter.as_mut().map_or(0, |j| j(to_b).as_nanos() as u64);
+                    let w = &mut self.wire[usize::from(to_b)];
+                    let i = w.partition_point(|(t, _)| *t <= at);
+                    w.insert(i, (at, f));
                 }
             }
         }
@@ -188,9 +197,9 @@ impl Sim {
         let mut any = false;
         for to_b in [true, false] {
             let mut batch = Vec::new();
-            while batch.len() < self.batch {
-                let Some(i) = self.wire.iter().position(|(at, d, _)| *d == to_b && *at <= now) else { break };
-                let (_, _, mut f) = self.wire.remove(i).unwrap();
+            let w = &mut self.wire[usize::from(to_b)];
+            while batch.len() < self.batch && w.front().is_some_and(|(at, _)| *at <= now) {
+                let (_, mut f) = w.pop_front().unwrap();
                 // What a virtio-like wire says of an offloaded frame.
                 f.pkt_type = net::skb::PktType::Host;
                 batch.push(f);
@@ -227,7 +236,7 @@ impl Sim {
         self.settle();
         let end = self.now() + limit.as_nanos() as u64;
         let timers = [&self.a, &self.b].into_iter().filter_map(|s| s.net.next_timer()).map(|t| t.0);
-        let frames = self.wire.iter().map(|(at, ..)| *at);
+        let frames = self.wire.iter().filter_map(|w| w.front()).map(|(at, _)| *at);
         let next = timers.chain(frames).min().unwrap_or(end).clamp(self.now() + 1, end);
         self.clock.0.store(next, Ordering::SeqCst);
         for s in [&self.a, &self.b] {

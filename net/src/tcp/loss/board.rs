@@ -111,8 +111,10 @@ impl Board {
 
     /// New bytes left.
     pub fn push(&mut self, start: u32, end: u32, now: Ktime) {
-        if self.segs.len() >= MANY
-            && let Some(l) = self.segs.back_mut()
+        let many = self.segs.len() >= MANY;
+        // One burst is one entry; losses cut it where they are.
+        if let Some(l) = self.segs.back_mut()
+            && (many || l.at == now)
             && l.flags == 0
             && l.len() < 65_536
         {
@@ -343,11 +345,6 @@ impl Board {
             }
             i += 1;
         }
-    }
-
-    /// Entries held.
-    pub fn len(&self) -> usize {
-        self.segs.len()
     }
 }
 
