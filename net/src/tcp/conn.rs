@@ -521,6 +521,17 @@ impl Inner {
         m
     }
 
+    /// Makes the options that changed known to the engine.
+    pub(super) fn apply_options(&mut self) {
+        self.flow.set_nodelay(self.opts.nodelay && !self.opts.cork);
+        if self.opts.ttl != 0 {
+            self.flow.set_ttl(self.opts.ttl);
+        }
+        if let Some(a) = self.opts.congestion {
+            self.flow.set_algorithm(a);
+        }
+    }
+
     /// Time passes for the give-up deadline only while something is outstanding.
     pub(super) fn begins_to_send(&mut self, now: Ktime) {
         if self.flow.send_queue() == 0 {

@@ -548,14 +548,8 @@ impl TcpSock {
             let now = self.net.now();
             c.with(&self.net, |i| {
                 change(&mut i.opts);
-                i.flow.set_nodelay(i.opts.nodelay && !i.opts.cork);
-                if i.opts.ttl != 0 {
-                    i.flow.set_ttl(i.opts.ttl);
-                }
+                i.apply_options();
                 i.begins_to_send(now);
-                if let Some(a) = i.opts.congestion {
-                    i.flow.set_algorithm(a);
-                }
             });
             self.net.kick();
         }
