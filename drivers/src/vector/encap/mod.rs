@@ -2,7 +2,8 @@
 //! a message says is hostile, and what does not fit is a [`DropReason`](super::header::DropReason), never a panic.
 //!
 //! One file each, all of them [`Header`](super::header::Header)s: [`Gre`], [`L2tpv3`], [`Vxlan`], [`VxlanGpe`] (with
-//! [`Nsh`] inside), [`Geneve`]; [`OverIpv4`] takes off the outer header that raw IPv4 sockets hand over.
+//! [`Nsh`] inside), [`Geneve`]; [`OverIpv4`] takes off the outer header that raw IPv4 sockets hand
+//! over; [`Unfinished`] sees what a tunnel device of the same host has left to do.
 //! Above: the transports. Below: nothing. No locks.
 
 mod geneve;
@@ -10,6 +11,7 @@ mod gre;
 mod ipv4;
 mod l2tpv3;
 mod nsh;
+mod unfinished;
 mod vxlan;
 mod vxlan_gpe;
 
@@ -18,6 +20,7 @@ pub use gre::{Gre, GreConfig};
 pub use ipv4::OverIpv4;
 pub use l2tpv3::{L2tpv3, L2tpv3Config};
 pub use nsh::Nsh;
+pub use unfinished::Unfinished;
 pub use vxlan::Vxlan;
 pub use vxlan_gpe::VxlanGpe;
 

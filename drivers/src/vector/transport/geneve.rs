@@ -23,8 +23,8 @@ fn parse(o: &Options) -> Result<Arc<dyn Plan>, String> {
 }
 
 impl Plan for GenevePlan {
-    fn open(&self, _setup: &Setup) -> Result<Box<dyn Transport>, String> {
+    fn open(&self, setup: &Setup) -> Result<Box<dyn Transport>, String> {
         let (rx_vni, tx_vni) = self.0.vni;
-        self.0.open(Arc::new(Geneve { rx_vni, tx_vni }), "")
+        self.0.open(setup, Arc::new(Geneve { rx_vni, tx_vni }), "")
     }
 }

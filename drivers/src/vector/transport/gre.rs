@@ -52,13 +52,13 @@ fn parse(o: &Options) -> Result<Arc<dyn Plan>, String> {
 }
 
 impl Plan for GrePlan {
-    fn open(&self, _setup: &Setup) -> Result<Box<dyn Transport>, String> {
+    fn open(&self, setup: &Setup) -> Result<Box<dyn Transport>, String> {
         let gre = Gre::new(self.cfg);
         let header: Arc<dyn Header> = if self.ends.is_v6() { Arc::new(gre) } else { Arc::new(OverIpv4(gre)) };
         let about = match self.cfg.key {
             Some((rx, tx)) => format!("keys {rx:#x}/{tx:#x}"),
             None => "no key".to_owned(),
         };
-        Ok(Box::new(Tunnel::ip(&self.ends, IPPROTO_GRE, header, &about)?))
+        Ok(Box::new(Tunnel::ip(&self.ends, setup, IPPROTO_GRE, header, &about)?))
     }
 }

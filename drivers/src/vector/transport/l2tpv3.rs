@@ -100,15 +100,15 @@ fn parse(o: &Options) -> Result<Arc<dyn Plan>, String> {
 }
 
 impl Plan for L2tpv3Plan {
-    fn open(&self, _setup: &Setup) -> Result<Box<dyn Transport>, String> {
+    fn open(&self, setup: &Setup) -> Result<Box<dyn Transport>, String> {
         let session = L2tpv3::new(self.cfg);
         let about = format!("sessions {:#x}/{:#x}", self.cfg.rx_session, self.cfg.tx_session);
         Ok(Box::new(match self.ports {
-            Some(ports) => Tunnel::udp(&self.ends, ports, "srcport", Arc::new(session), &about)?,
+            Some(ports) => Tunnel::udp(&self.ends, setup, ports, "srcport", Arc::new(session), &about)?,
             None => {
                 let header: Arc<dyn Header> =
                     if self.ends.is_v6() { Arc::new(session) } else { Arc::new(OverIpv4(session)) };
-                Tunnel::ip(&self.ends, IPPROTO_L2TP, header, &about)?
+                Tunnel::ip(&self.ends, setup, IPPROTO_L2TP, header, &about)?
             }
         }))
     }

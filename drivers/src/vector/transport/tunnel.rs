@@ -1,6 +1,7 @@
 //! What the tunnels have in common: addresses, ports and outer header on the command line, sockets, errors a user can act on.
 
-use super::{Lane, RxEnd, Train, Transport, TxEnd};
+use super::{Lane, RxEnd, Setup, Train, Transport, TxEnd};
+use crate::vector::encap::Unfinished;
 use crate::vector::header::Header;
 use crate::vector::options::{Key, Options, Type};
 use arch::host::fd::HostFd;
@@ -186,6 +187,8 @@ pub struct Tunnel {
     train: bool,
     header: Arc<dyn Header>,
     dst: SocketAddr,
+    /// Largest inner IP packet at first.
+    mtu: usize,
     about: String,
 }
 
@@ -193,6 +196,7 @@ impl Tunnel {
     /// A tunnel over UDP. `port` is the key that names the port frames come to. `about` goes to the boot log.
     pub fn udp(
         ends: &Ends,
+        setup: &Setup,
         ports: Ports,
         port: &str,
         header: Arc<dyn Header>,
@@ -201,7 +205,7 @@ impl Tunnel {
         let (own, peer) = match ports {
             Ports::Pair(own, peer) | Ports::ByFlow(own, peer) | Ports::From(own, peer, _) => (own, peer),
         };
-        let a = ends.resolve(own, peer)?;
+        let (a, mtu) = (ends.resolve(own, peer)?, setup.mtu as usize);
         let explain = |a: Addrs, port: &str, (step, e): SocketError| ends.explain(e, step, a, Some(port));
         let rx = udp::open(a.src, ends.ip, true).map_err(|e| explain(a, port, e))?;
         ends.check_route(a)?;
@@ -217,17 +221,23 @@ impl Tunnel {
         let train = udp::can_segment(&rx);
         let here = udp::local_addr(&rx).unwrap_or(a.src);
         let about = format!("{about}, {here} to {}", a.dst);
-        Ok(Self { ends: ends.clone(), rx, tx, udp: true, train, header, dst: a.dst, about })
+        Ok(Self { ends: ends.clone(), rx, tx, udp: true, train, header, dst: a.dst, mtu, about })
     }
 
     /// A tunnel over IP itself.
-    pub fn ip(ends: &Ends, proto: u8, header: Arc<dyn Header>, about: &str) -> Result<Self, String> {
-        let a = ends.resolve(0, 0)?;
+    pub fn ip(
+        ends: &Ends,
+        setup: &Setup,
+        proto: u8,
+        header: Arc<dyn Header>,
+        about: &str,
+    ) -> Result<Self, String> {
+        let (a, mtu) = (ends.resolve(0, 0)?, setup.mtu as usize);
         let rx =
             rawip::open(a.src, a.dst, proto, ends.ip).map_err(|(step, e)| ends.explain(e, step, a, None))?;
         let about = format!("{about}, {} to {}", a.src.ip(), a.dst.ip());
         let tx = vec![rx.clone()];
-        Ok(Self { ends: ends.clone(), rx, tx, udp: false, train: false, header, dst: a.dst, about })
+        Ok(Self { ends: ends.clone(), rx, tx, udp: false, train: false, header, dst: a.dst, mtu, about })
     }
 
     /// Largest payload of an outer packet behind its IP (and UDP) header.
@@ -276,7 +286,8 @@ impl Transport for Tunnel {
 
     fn lanes(&self) -> Vec<Lane> {
         let kind = if self.udp { RxKind::RecvMsg } else { RxKind::Recv };
-        let rx = RxEnd { fd: self.rx.clone(), kind, header: Arc::clone(&self.header) };
+        let header = Arc::new(Unfinished { header: Arc::clone(&self.header), mtu: self.mtu });
+        let rx = RxEnd { fd: self.rx.clone(), kind, header };
         let Some((first, more)) = self.tx.split_first() else { return Vec::new() };
         let train =
             Train { frames: TRAIN, bytes: self.max_payload().min(65535 - self.ends.ip_len() - UDP_HLEN) };

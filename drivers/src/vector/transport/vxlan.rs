@@ -75,10 +75,15 @@ impl Segment {
     }
 
     /// Opens the sockets.
-    pub fn open(&self, header: Arc<dyn Header>, more: &str) -> Result<Box<dyn Transport>, String> {
+    pub fn open(
+        &self,
+        setup: &Setup,
+        header: Arc<dyn Header>,
+        more: &str,
+    ) -> Result<Box<dyn Transport>, String> {
         let (rx, tx) = self.vni;
         let about = if rx == tx { format!("vni {rx}{more}") } else { format!("vni {rx}/{tx}{more}") };
-        Ok(Box::new(Tunnel::udp(&self.ends, self.ports, self.port, header, &about)?))
+        Ok(Box::new(Tunnel::udp(&self.ends, setup, self.ports, self.port, header, &about)?))
     }
 }
 
@@ -111,13 +116,13 @@ fn parse_gpe(o: &Options) -> Result<Arc<dyn Plan>, String> {
 }
 
 impl Plan for VxlanPlan {
-    fn open(&self, _setup: &Setup) -> Result<Box<dyn Transport>, String> {
+    fn open(&self, setup: &Setup) -> Result<Box<dyn Transport>, String> {
         let (rx_vni, tx_vni) = self.segment.vni;
         if !self.gpe {
-            return self.segment.open(Arc::new(Vxlan { rx_vni, tx_vni }), "");
+            return self.segment.open(setup, Arc::new(Vxlan { rx_vni, tx_vni }), "");
         }
         let more =
             self.nsh.map_or_else(String::new, |n| format!(", service path {} index {}", n.path, n.index));
-        self.segment.open(Arc::new(VxlanGpe { rx_vni, tx_vni, nsh: self.nsh }), &more)
+        self.segment.open(setup, Arc::new(VxlanGpe { rx_vni, tx_vni, nsh: self.nsh }), &more)
     }
 }
