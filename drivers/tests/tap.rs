@@ -205,7 +205,7 @@ fn drive(total: u64) {
             run(Arc::clone(net), total).await;
             let s = dev.stats();
             println!("{s:?}");
-            println!("{:?} starved {}", dev.drv.ethtool_stats(), nic.rx_starved());
+            println!("{:?} starved {}", dev.drv.ethtool().stats(), nic.rx_starved());
             assert_eq!((s.rx_errors, s.tx_errors, s.tx_dropped), (0, 0, 0));
             net.set_link_up(dev.ifindex, false).expect("down");
             net.set_link_up(dev.ifindex, true).expect("up again");

@@ -235,7 +235,7 @@ fn xmit(nic: &Vector, frame: &[u8], csum: CsumStatus, gso: Option<GsoInfo>) {
 }
 
 fn stat(nic: &Vector, name: &str) -> u64 {
-    nic.ethtool_stats().iter().find(|(n, _)| *n == name).map_or(0, |(_, v)| *v)
+    nic.ethtool().stats().iter().find(|(n, _)| *n == name).map_or(0, |(_, v)| *v)
 }
 
 /// What the peer does while the NIC is up; it tells the CPU which frames to send.
@@ -346,7 +346,7 @@ fn run(line: &str, peer: impl FnOnce() -> Box<dyn Peer> + Send + 'static, drops:
             thread.join().expect("peer");
             let s = dev.stats();
             println!("{s:?}");
-            println!("{:?}", nic.ethtool_stats());
+            println!("{:?}", nic.ethtool().stats());
             assert_eq!((s.tx_errors, s.tx_dropped), (0, 0));
             assert_eq!(stat(&nic, "rx_drop_short"), if drops { 3 } else { 0 });
             assert_eq!(s.rx_errors, stat(&nic, "rx_drop_short"));

@@ -295,7 +295,7 @@ async fn drive(case: &Case, n: usize, dev: Arc<net::dev::Dev>, mut peer: Peer) {
         }
     }
     let stat = |name: &str| {
-        dev.drv.ethtool_stats().iter().find(|s| s.0 == name).unwrap_or_else(|| panic!("no {name}")).1
+        dev.drv.ethtool().stats().iter().find(|s| s.0 == name).unwrap_or_else(|| panic!("no {name}")).1
     };
     assert_eq!((stat(counter), stat("rx_drop_short")), (1, 2), "{}", case.line);
     assert_eq!((dev.stats().rx_packets, dev.stats().rx_errors), (1, 3), "{}", case.line);

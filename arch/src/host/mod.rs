@@ -10,6 +10,7 @@ pub mod fd;
 pub mod limits;
 pub mod malloc;
 pub mod mmap;
+pub mod netif;
 pub mod packet;
 pub mod random;
 pub mod rawip;

@@ -8,17 +8,29 @@ use super::tx::{Done, TxLane};
 use executor::irq::{RxConfig, RxKind, RxSlot, RxStream};
 use klib::sync::Mutex;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use uapi::{Errno, Result};
 
-/// Most receive slots: more of them do not fit the caches, and frames wait as well in the host.
-const MAX_SLOTS: usize = 64;
+/// Most receive slots unless somebody asks for more: they should fit the caches, and frames wait as well in the host.
+const DEFAULT_SLOTS: usize = 64;
+/// Most receive slots, 68 KiB each.
+pub const MAX_SLOTS: usize = 256;
 /// Fewest receive slots.
 const MIN_SLOTS: usize = 16;
 /// Most old messages thrown away at link-up.
 const MAX_OLD: usize = 4096;
 /// Errors in a row after which a descriptor is given up.
 const MAX_ERRORS: usize = 10_000;
+
+/// Receive slots for a queue of `depth` frames.
+pub fn default_slots(depth: usize) -> usize {
+    round_slots(depth.min(DEFAULT_SLOTS))
+}
+
+/// What becomes of a wish for so many slots.
+pub fn round_slots(n: usize) -> usize {
+    n.next_power_of_two().clamp(MIN_SLOTS, MAX_SLOTS)
+}
 
 /// The receiving end of a lane.
 pub struct RxLane {
@@ -28,6 +40,9 @@ pub struct RxLane {
     kind: RxKind,
     /// Errors in a row with no frame between them.
     errors: AtomicUsize,
+    /// Frames received since link-up, and their bytes.
+    frames: AtomicU64,
+    bytes: AtomicU64,
 }
 
 /// Why a lane has stopped receiving.
@@ -51,11 +66,11 @@ pub struct Queues {
 impl RxLane {
     fn start(
         end: RxEnd,
-        depth: usize,
+        slots: usize,
         framing: Framing,
+        fresh: bool,
         notify: impl Fn() + Send + Sync + 'static,
     ) -> Result<Self> {
-        let slots = depth.next_power_of_two().clamp(MIN_SLOTS, MAX_SLOTS);
         let cfg = RxConfig {
             kind: end.kind,
             slots: u16::try_from(slots).map_err(|_| Errno::EINVAL)?,
@@ -63,7 +78,7 @@ impl RxLane {
             headroom: HEADROOM,
         };
         let stream = framing == Framing::Stream;
-        if !stream {
+        if fresh && !stream {
             // What arrived while the link was down is not for now.
             let mut old = vec![0u8; SLOT_SIZE];
             let mut left = MAX_OLD;
@@ -80,6 +95,8 @@ impl RxLane {
             reassembly: stream.then(Mutex::default),
             kind: end.kind,
             errors: AtomicUsize::new(0),
+            frames: AtomicU64::new(0),
+            bytes: AtomicU64::new(0),
         })
     }
 
@@ -120,23 +137,75 @@ impl Queues {
     /// Starts receiving on this CPU. `notify` runs as an interrupt.
     pub fn start(
         transport: &dyn Transport,
-        depth: usize,
+        slots: usize,
+        depth: &Arc<AtomicUsize>,
         done: Arc<Done>,
         notify: impl Fn() + Clone + Send + Sync + 'static,
     ) -> Result<Self> {
         let (mut rx, mut tx) = (Vec::new(), Vec::new());
         for lane in transport.lanes() {
             if let Some(end) = lane.rx {
-                rx.push(RxLane::start(end, depth, transport.framing(), notify.clone())?);
+                rx.push(RxLane::start(end, slots, transport.framing(), true, notify.clone())?);
             }
             if let Some(end) = lane.tx {
-                tx.push(Arc::new(TxLane::new(end, transport.offload(), depth, Arc::clone(&done))));
+                tx.push(Arc::new(TxLane::new(
+                    end,
+                    transport.offload(),
+                    Arc::clone(depth),
+                    Arc::clone(&done),
+                )));
             }
         }
         if tx.is_empty() {
             return Err(Errno::ENODEV);
         }
         Ok(Self { rx, tx, done, next: AtomicUsize::new(0) })
+    }
+
+    /// Receives into another number of slots from now on. Frames that wait in the host are kept; `old` goes first, so
+    /// that they keep their order. `EOPNOTSUPP` on a stream, where bytes in flight would be lost.
+    pub fn resize(
+        old: Arc<Self>,
+        transport: &dyn Transport,
+        slots: usize,
+        notify: impl Fn() + Clone + Send + Sync + 'static,
+    ) -> Result<Self> {
+        let (tx, done) = (old.tx.clone(), Arc::clone(&old.done));
+        drop(old);
+        let mut rx = Vec::new();
+        for end in transport.lanes().into_iter().filter_map(|l| l.rx) {
+            rx.push(RxLane::start(end, slots, transport.framing(), false, notify.clone())?);
+        }
+        Ok(Self { rx, tx, done, next: AtomicUsize::new(0) })
+    }
+
+    /// `ethtool -S`, per queue: what was received and sent since link-up.
+    pub fn stats(&self, mut f: impl FnMut(String, u64)) {
+        for (i, l) in self.rx.iter().enumerate() {
+            f(format!("rx_queue_{i}_frames"), l.frames.load(Ordering::Relaxed));
+            f(format!("rx_queue_{i}_bytes"), l.bytes.load(Ordering::Relaxed));
+        }
+        for (i, l) in self.tx.iter().enumerate() {
+            let (frames, bytes) = l.counts();
+            f(format!("tx_queue_{i}_frames"), frames);
+            f(format!("tx_queue_{i}_bytes"), bytes);
+        }
+    }
+
+    /// The names that [`stats`](Self::stats) will have.
+    pub fn names(transport: &dyn Transport) -> impl Iterator<Item = String> {
+        let lanes = transport.lanes();
+        let of = |dir: &'static str, n: usize| {
+            (0..n).flat_map(move |i| ["frames", "bytes"].map(|w| format!("{dir}_queue_{i}_{w}")))
+        };
+        let rx = lanes.iter().filter(|l| l.rx.is_some()).count();
+        let tx = lanes.iter().filter(|l| l.tx.is_some()).count();
+        of("rx", rx).chain(of("tx", tx))
+    }
+
+    /// Frames that the host had no room for at first.
+    pub fn retried(&self) -> u64 {
+        self.tx.iter().map(|l| l.retried()).sum()
     }
 
     /// Hands up to `budget` received messages to `poll`; the number.
@@ -150,6 +219,7 @@ impl Queues {
                 lane.errors.store(0, Ordering::Relaxed);
             }
             done += n;
+            let before = poll.out.len();
             match &lane.reassembly {
                 None => slots.drain(..).for_each(|s| poll.message(s, &*lane.header)),
                 Some(r) => {
@@ -157,6 +227,9 @@ impl Queues {
                     slots.drain(..).for_each(|s| poll.chunk(&s, &mut r));
                 }
             }
+            let new = poll.out.get(before..).unwrap_or(&[]);
+            lane.frames.fetch_add(new.len() as u64, Ordering::Relaxed);
+            lane.bytes.fetch_add(new.iter().map(|s| s.len() as u64).sum(), Ordering::Relaxed);
         }
         done
     }

@@ -4,19 +4,23 @@
 //! * [`VectorConfig`]: what the command line says. [`Vector`]: the NIC, a `net::NetDevice`.
 //! * `options`: keys and their types. `transport`: ways to the host, each one file. `header`: what stands in front of frames.
 //! * `lanes`: the queues. `rx`, `tx`: the two directions. `stream`: frames in a byte stream. `napi`: the softirq that polls.
-//! * `vnet_hdr`: checksums and segments as virtio says them. `ethtool`: counters.
+//! * `vnet_hdr`: checksums and segments as virtio says them. `ethtool`: counters and knobs; `coalesce`, `selftest` and
+//!   `link` (carrier and speed of the host's interface) belong to it.
 //!
 //! Neighbours: `net` above (by `NetDevice` and `NetRef`), `executor::irq` below.
 //! Lock order: `Vector::queues` > the executor's queues; nothing is called back with it held.
 
+mod coalesce;
 mod config;
 pub mod encap;
 mod ethtool;
 mod header;
 mod lanes;
+mod link;
 mod napi;
 mod options;
 mod rx;
+mod selftest;
 mod stream;
 mod transport;
 mod tx;
@@ -28,14 +32,15 @@ pub use options::{DF, IFNAME, IFUP, Key, Options, QUEUES, TOS, TTL, Type};
 pub use stream::LengthPrefix;
 pub use transport::{Framing, KINDS, Kind, Lane, Plan, RxEnd, Setup, Train, Transport, TxEnd};
 
-use ethtool::{Counters, add, get};
+use coalesce::Direction;
+use ethtool::{Counters, TxDrop, add, get};
 use executor::irq::RxSlot;
 use header::Drops;
 use klib::sync::Mutex;
 use lanes::{End, Queues};
-use net::{DevStats, Features, Napi, NetDevice, NetRef, Skb};
+use net::{CsumStatus, DevStats, Features, Napi, NetDevice, NetRef, Skb};
 use rx::Poll;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
 use tx::Done;
 use uapi::{Errno, Result};
@@ -47,9 +52,13 @@ const LINK_HEADER: usize = 18;
 pub struct Vector {
     me: Weak<Vector>,
     unit: u32,
-    depth: usize,
+    /// Frames that may wait for the host, and receive slots.
+    depth: Arc<AtomicUsize>,
+    slots: AtomicUsize,
     transport: Box<dyn Transport>,
     mac: Mutex<Mac>,
+    /// As configured; zeros if it was drawn.
+    perm_mac: Mac,
     mtu: AtomicU32,
     net: OnceLock<(NetRef, u32)>,
     /// Set while the link is up; a transport on a stream keeps them, since it cannot skip what arrives meanwhile.
@@ -63,6 +72,13 @@ pub struct Vector {
     /// Times all slots were in use, of streams that are closed.
     starved: AtomicU64,
     drops: Drops,
+    rx_wait: Arc<Direction>,
+    tx_wait: Direction,
+    link: link::HostLink,
+    /// `ethtool -f` may replace the program of the receiving socket.
+    bpfflash: bool,
+    /// NETIF_MSG_*: kept to be read back.
+    msglevel: AtomicU32,
     /// Slots and frames of a poll, kept so that it allocates nothing.
     batch: Mutex<(Vec<RxSlot>, Vec<Skb>)>,
 }
@@ -89,6 +105,29 @@ fn load_filter(transport: &dyn Transport, path: &str) -> std::result::Result<(),
             format!("bpffile={path}: transport={} has no socket to filter", transport.name())
         }
         e => format!("bpffile={path}: the host does not take the program: {}", e.text()),
+    })
+}
+
+/// At the end of a wait for received frames they are looked at.
+fn rx_timer(sched: &Arc<napi::Sched>) -> Arc<Direction> {
+    Arc::new_cyclic(|me: &Weak<Direction>| {
+        let (sched, me) = (Arc::clone(sched), Weak::clone(me));
+        Direction::new(move || {
+            if let Some(d) = me.upgrade() {
+                d.fired();
+            }
+            sched.schedule();
+        })
+    })
+}
+
+/// At the end of a wait frames leave.
+fn tx_timer(vector: Weak<Vector>) -> Direction {
+    Direction::new(move || {
+        if let Some(v) = vector.upgrade() {
+            v.tx_wait.fired();
+            v.flush_now();
+        }
     })
 }
 
@@ -119,18 +158,26 @@ impl Vector {
         // Where the host merges, the stack may as well.
         features.set(Features::GRO, cfg.gro || transport.offload().contains(Features::LRO));
         let sched = Arc::new(napi::Sched::default());
+        let rx_wait = rx_timer(&sched);
         let this = Arc::new_cyclic(|me: &Weak<Self>| Self {
             me: Weak::clone(me),
             unit: cfg.unit,
-            depth: cfg.depth,
+            depth: Arc::new(AtomicUsize::new(cfg.depth)),
+            slots: AtomicUsize::new(lanes::default_slots(cfg.depth)),
             transport,
             mac: Mutex::new(mac),
+            perm_mac: cfg.mac.unwrap_or_default(),
             mtu: AtomicU32::new(cfg.mtu),
             net: OnceLock::new(),
             queues: Mutex::new(None),
             up: AtomicBool::new(false),
             features: AtomicU32::new(features.bits()),
             drops: Drops::default(),
+            rx_wait: Arc::clone(&rx_wait),
+            tx_wait: tx_timer(Weak::clone(me)),
+            link: link::HostLink::default(),
+            bpfflash: cfg.bpfflash,
+            msglevel: AtomicU32::new(0),
             sched: Arc::clone(&sched),
             counters: Arc::default(),
             carrier: AtomicBool::new(true),
@@ -147,8 +194,31 @@ impl Vector {
 
     fn start(&self) -> Result<Queues> {
         let done = Arc::new(Done::new(Arc::clone(&self.counters), Arc::clone(&self.sched)));
-        let sched = Arc::clone(&self.sched);
-        Queues::start(&*self.transport, self.depth, done, move || sched.schedule())
+        Queues::start(&*self.transport, self.slots.load(Ordering::Relaxed), &self.depth, done, self.notify())
+    }
+
+    /// What is done, as an interrupt, for each received message.
+    fn notify(&self) -> impl Fn() + Clone + Send + Sync + 'static {
+        let (sched, wait) = (Arc::clone(&self.sched), Arc::clone(&self.rx_wait));
+        // A ring whose slots are all full receives nothing: half of them never wait.
+        let bound = u32::try_from(self.slots.load(Ordering::Relaxed) / 2).unwrap_or(1);
+        move || {
+            wait.more();
+            if wait.is_due(bound) {
+                sched.schedule();
+            }
+        }
+    }
+
+    /// Frames leave now.
+    fn flush_now(&self) {
+        let Some(q) = self.queues() else { return };
+        add(&self.counters.tx_kicks, 1);
+        if q.flush() == Err(Errno::ENXIO) {
+            executor::smp::call_on(0, move || {
+                let _ = q.flush();
+            });
+        }
     }
 
     fn queues(&self) -> Option<Arc<Queues>> {
@@ -169,6 +239,20 @@ impl Vector {
         changed
     }
 
+    /// The interface of the host may have changed.
+    fn follow_link(&self) {
+        let Some(change) = self.transport.host_ifname().and_then(|n| self.link.take(n)) else { return };
+        let on = change == link::Change::Running(true);
+        if self.set_carrier(on) {
+            let how = match change {
+                link::Change::Gone => "is gone",
+                link::Change::Running(true) => "is up",
+                link::Change::Running(false) => "is down",
+            };
+            log::warn!(target: "vector", "vec{}: the interface on the host {how}", self.unit);
+        }
+    }
+
     /// Receiving has stopped: the interface on the host is gone, or down for a while.
     fn lost(&self, end: End) {
         if !self.set_carrier(false) {
@@ -186,6 +270,7 @@ impl Vector {
 
 impl Napi for Vector {
     fn poll(&self, budget: usize) -> usize {
+        self.follow_link();
         let (Some(q), Some((net, ifindex))) = (self.queues(), self.net.get()) else { return 0 };
         if q.done.wake.swap(false, Ordering::SeqCst) {
             add(&self.counters.tx_restart_queue, 1);
@@ -200,6 +285,11 @@ impl Napi for Vector {
             self.counters.polled(n as u64);
             if !self.carrier.load(Ordering::Acquire) && !frames.is_empty() {
                 self.set_carrier(true);
+            }
+            if !self.features().contains(Features::RXCSUM) {
+                // Nobody is believed: the stack looks at the sums itself.
+                let vouched = frames.iter_mut().filter(|f| f.csum == CsumStatus::Unnecessary);
+                vouched.for_each(|f| f.csum = CsumStatus::None);
             }
             if self.up.load(Ordering::Acquire) {
                 net.rx(*ifindex, frames.drain(..));
@@ -292,6 +382,10 @@ impl NetDevice for Vector {
             *queues = Some(Arc::new(self.start()?));
             self.carrier.store(true, Ordering::Release);
         }
+        if self.transport.host_ifname().is_some() {
+            let sched = Arc::clone(&self.sched);
+            self.link.start(move || sched.schedule());
+        }
         self.up.store(true, Ordering::Release);
         Ok(())
     }
@@ -314,15 +408,16 @@ impl NetDevice for Vector {
 
     fn xmit(&self, skb: Skb) -> std::result::Result<(), Skb> {
         let guard = self.queues.lock();
-        let dropped = || {
-            add(&self.counters.tx_dropped, 1);
+        let dropped = |why| {
+            self.counters.tx_drop(why);
             Ok(())
         };
-        let Some(q) = guard.as_ref().filter(|_| self.up.load(Ordering::Acquire)) else { return dropped() };
+        let up = self.up.load(Ordering::Acquire);
+        let Some(q) = guard.as_ref().filter(|_| up) else { return dropped(TxDrop::Down) };
         if skb.gso.is_none() && skb.len() > self.mtu() as usize + LINK_HEADER {
-            return dropped();
+            return dropped(TxDrop::Long);
         }
-        let Some(lane) = q.choose(skb.data()) else { return dropped() };
+        let Some(lane) = q.choose(skb.data()) else { return dropped(TxDrop::Down) };
         if lane.is_full() {
             // Either a batch that ends from now on sees the mark, or we see its room.
             q.done.stopped.store(true, Ordering::SeqCst);
@@ -331,20 +426,23 @@ impl NetDevice for Vector {
                 return Err(skb);
             }
         }
+        if skb.gso.is_some() {
+            self.counters.tx_gso.count(skb.len());
+        }
+        self.tx_wait.more();
         let pool = || self.net.get().and_then(|(net, _)| net.pool());
         if !lane.send(skb, pool) {
-            return dropped();
+            return dropped(TxDrop::Malformed);
         }
         Ok(())
     }
 
     fn flush(&self) {
-        let Some(q) = self.queues() else { return };
-        add(&self.counters.tx_kicks, 1);
-        if q.flush() == Err(Errno::ENXIO) {
-            executor::smp::call_on(0, move || {
-                let _ = q.flush();
-            });
+        // Whoever was refused a frame waits for room, so nothing else waits.
+        let full = self.queues().is_some_and(|q| q.done.stopped.load(Ordering::SeqCst));
+        let bound = if full { 0 } else { u32::MAX };
+        if self.tx_wait.is_due(bound) {
+            self.flush_now();
         }
     }
 
@@ -365,15 +463,5 @@ impl NetDevice for Vector {
 
     fn ethtool(&self) -> &dyn net::dev::EthtoolOps {
         self
-    }
-
-    fn ethtool_stats(&self) -> Vec<(&'static str, u64)> {
-        let mut all = self.counters.stats();
-        all.extend(self.drops.stats());
-        all
-    }
-
-    fn driver_name(&self) -> &'static str {
-        Self::DRIVER
     }
 }

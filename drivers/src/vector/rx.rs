@@ -76,6 +76,9 @@ impl Poll<'_> {
     fn known(&mut self, mut skb: Skb, frame: Stripped) {
         skb.csum = frame.csum;
         skb.gso = frame.gso;
+        if skb.gso.is_some() {
+            self.counters.rx_gso.count(skb.len());
+        }
         if frame.csum != CsumStatus::None {
             add(&self.counters.rx_csum_offload_good, 1);
         }

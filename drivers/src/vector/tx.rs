@@ -10,7 +10,7 @@ use executor::irq::{IoSource, Segments, TxDone, TxQueue};
 use net::gso::{self, Cut};
 use net::{CsumStatus, Features, GsoType, Skb, SkbPool};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use uapi::Result;
 
 /// Most segments of a super-frame: more is an attack.
@@ -57,20 +57,34 @@ pub struct TxLane {
     end: TxEnd,
     /// What the host does.
     offload: Features,
-    depth: usize,
+    /// Frames that may wait; changed while frames flow.
+    depth: Arc<AtomicUsize>,
+    /// Frames queued since link-up, and their bytes.
+    frames: AtomicU64,
+    bytes: AtomicU64,
 }
 
 impl TxLane {
-    pub(super) fn new(end: TxEnd, offload: Features, depth: usize, done: Arc<Done>) -> Self {
+    pub(super) fn new(end: TxEnd, offload: Features, depth: Arc<AtomicUsize>, done: Arc<Done>) -> Self {
         // The bound is kept by those who ask `is_full`: the segments of one super-frame may go beyond it.
         let ports = end.ports.clone();
         let queue = TxQueue::with_lanes(&end.fd, ports, end.kind, u32::MAX as usize, done);
-        Self { queue, end, offload, depth }
+        Self { queue, end, offload, depth, frames: AtomicU64::new(0), bytes: AtomicU64::new(0) }
     }
 
     /// True if no frame should be sent now.
     pub fn is_full(&self) -> bool {
-        self.queue.len() >= self.depth
+        self.queue.len() >= self.depth.load(Ordering::Relaxed)
+    }
+
+    /// Frames and bytes queued since link-up.
+    pub fn counts(&self) -> (u64, u64) {
+        (self.frames.load(Ordering::Relaxed), self.bytes.load(Ordering::Relaxed))
+    }
+
+    /// Frames so far that the host had no room for at first.
+    pub fn retried(&self) -> u64 {
+        self.queue.retried()
     }
 
     /// Gives what is queued to the ring of this CPU.
@@ -163,6 +177,8 @@ impl TxLane {
     }
 
     fn push(&self, frame: TxFrame) -> bool {
+        add(&self.frames, frame.frames.into());
+        add(&self.bytes, frame.bytes.into());
         self.queue.push(Box::new(frame)).is_ok()
     }
 }

@@ -120,14 +120,6 @@ pub trait NetDevice: Send + Sync {
     fn ethtool(&self) -> &dyn EthtoolOps {
         &NoEthtool
     }
-    /// Counters of the driver's own (`ethtool -S`), in order.
-    fn ethtool_stats(&self) -> Vec<(&'static str, u64)> {
-        Vec::new()
-    }
-    /// Name of the driver (`ethtool -i`); empty if it has none.
-    fn driver_name(&self) -> &'static str {
-        ""
-    }
     /// `link/ether` or `link/loopback`: `ARPHRD_*` of if_arp.h.
     fn arp_type(&self) -> u16 {
         1

@@ -69,6 +69,10 @@ impl Transport for HybridTransport {
         format!("tap/raw hybrid {}: using vnet headers for {how}", self.tap.name)
     }
 
+    fn host_ifname(&self) -> Option<&str> {
+        Some(&self.tap.name)
+    }
+
     fn lanes(&self) -> Vec<Lane> {
         let rx = RxEnd { fd: self.fd.clone(), kind: RxKind::Recv, header: raw::header(self.vnet) };
         let tx = TxEnd::plain(&self.tap.fd, TxKind::Write, Arc::new(Vnet));

@@ -155,6 +155,10 @@ pub trait Transport: Send + Sync {
     fn offload(&self) -> Features;
     /// Switches what the host does while frames flow; what is not in [`offload`](Self::offload) is ignored.
     fn set_offload(&self, _on: Features) {}
+    /// The interface of the host whose link is ours and whose speed we tell.
+    fn host_ifname(&self) -> Option<&str> {
+        None
+    }
     /// How frames follow one another.
     fn framing(&self) -> Framing {
         Framing::Messages

@@ -89,6 +89,10 @@ impl Transport for RawTransport {
         format!("raw {}: {how}", self.ifname)
     }
 
+    fn host_ifname(&self) -> Option<&str> {
+        Some(&self.ifname)
+    }
+
     fn lanes(&self) -> Vec<Lane> {
         let header = header(self.vnet);
         let rx = RxEnd { fd: self.fd.clone(), kind: RxKind::Recv, header: Arc::clone(&header) };

@@ -136,6 +136,10 @@ impl Transport for OpenTap {
         format!("{} {}: {how}", self.kind, self.tap.name)
     }
 
+    fn host_ifname(&self) -> Option<&str> {
+        Some(&self.tap.name)
+    }
+
     fn lanes(&self) -> Vec<Lane> {
         let header: Arc<dyn Header> = if self.vnet { Arc::new(Vnet) } else { Arc::new(Bare) };
         let rx = RxEnd { fd: self.tap.fd.clone(), kind: RxKind::Read, header: Arc::clone(&header) };
