@@ -12,6 +12,9 @@ const PACKET_MR_PROMISC: u16 = 1;
 const PACKET_VNET_HDR: i32 = 15;
 const PACKET_IGNORE_OUTGOING: i32 = 23;
 
+/// Bytes that may wait to be received, with the host's bookkeeping.
+const RECEIVE_BUFFER: i32 = 32 << 20;
+
 /// All protocols, in both directions.
 pub const ETH_P_ALL: u16 = 3;
 /// `ARPHRD_ETHER` of [`LinkInfo::kind`].
@@ -85,6 +88,8 @@ pub fn open() -> Result<HostFd> {
     let fd = rustix::net::socket_with(family, SocketType::RAW, SocketFlags::CLOEXEC, None);
     let fd = HostFd::from(fd.map_err(from_rustix)?);
     buffers(&fd);
+    // Nobody waits for a packet socket: what does not fit is lost. A TCP window of super-frames should.
+    let _ = set_int(&fd, libc::SOL_SOCKET, libc::SO_RCVBUFFORCE, RECEIVE_BUFFER);
     Ok(fd)
 }
 

@@ -28,6 +28,8 @@ pub struct VectorConfig {
     pub bpffile: Option<String>,
     /// `ethtool -f` may replace that program.
     pub bpfflash: bool,
+    /// Host file for copies of all frames.
+    pub pcap: Option<String>,
 }
 
 /// Transports that are announced; those without a line in `KINDS` are not there yet.
@@ -35,7 +37,7 @@ const ANNOUNCED: [&str; 12] =
     ["tap", "hybrid", "raw", "fd", "gre", "l2tpv3", "bess", "vde", "stream", "vxlan", "vxlan-gpe", "geneve"];
 
 /// Keys of every transport.
-pub static COMMON: [Key; 9] = [
+pub static COMMON: [Key; 10] = [
     Key::new("transport", Type::Text, "the way to the host"),
     Key::new("depth", Type::Number { min: 1, max: 1024 }, "frames in a queue").default("64"),
     Key::new("mac", Type::Text, "link-layer address; random if absent"),
@@ -47,6 +49,11 @@ pub static COMMON: [Key; 9] = [
         "host file with a classic BPF program for the receiving socket",
     ),
     Key::new("bpfflash", Type::Flag, "ethtool -f may replace that program").default("0"),
+    Key::new(
+        "pcap",
+        Type::Path { max: 4095 },
+        "host file that takes copies of all frames, at most 64 MiB and its predecessor",
+    ),
     // Frames travel in batches of the ring either way, and room in front of them is always there.
     Key::new("vec", Type::Flag, "checked and without effect").default("1"),
     Key::new("headroom", Type::Number { min: 0, max: 65535 }, "checked and without effect").default("2"),
@@ -122,6 +129,7 @@ impl VectorConfig {
             gro: o.flag("gro"),
             bpffile: o.text("bpffile"),
             bpfflash: o.flag("bpfflash"),
+            pcap: o.text("pcap"),
             plan: (kind.parse)(&o)?,
         })
     }

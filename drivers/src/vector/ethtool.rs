@@ -204,6 +204,7 @@ impl EthtoolOps for Vector {
         c.rx_gso.stats("rx").chain(c.tx_gso.stats("tx")).for_each(|(n, v)| own(n, v));
         own("rx_ring_starved".into(), self.rx_starved());
         own("tx_ring_retried".into(), self.queues().map_or(0, |q| q.retried()));
+        own("pcap_lost".into(), self.pcap.as_ref().map_or(0, super::pcap::Pcap::lost));
         let cpus = || (0..executor::nr_cpus()).filter_map(executor::stats::cpu);
         own("host_calls".into(), cpus().map(|c| c.enters).sum());
         own("host_waits".into(), cpus().map(|c| c.waits).sum());

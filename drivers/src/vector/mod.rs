@@ -3,7 +3,7 @@
 //!
 //! * [`VectorConfig`]: what the command line says. [`Vector`]: the NIC, a `net::NetDevice`.
 //! * `options`: keys and their types. `transport`: ways to the host, each one file. `header`: what stands in front of frames.
-//! * `lanes`: the queues. `rx`, `tx`: the two directions. `stream`: frames in a byte stream. `napi`: the softirq that polls.
+//! * `lanes`: the queues. `rx`, `tx`: the two directions. `stream`: frames in a byte stream. `napi`: the softirq that polls. `pcap`: copies on the side.
 //! * `vnet_hdr`: checksums and segments as virtio says them. `ethtool`: counters and knobs; `coalesce`, `selftest` and
 //!   `link` (carrier and speed of the host's interface) belong to it.
 //!
@@ -19,6 +19,7 @@ mod lanes;
 mod link;
 mod napi;
 mod options;
+mod pcap;
 mod rx;
 mod selftest;
 mod stream;
@@ -79,6 +80,7 @@ pub struct Vector {
     bpfflash: bool,
     /// NETIF_MSG_*: kept to be read back.
     msglevel: AtomicU32,
+    pcap: Option<pcap::Pcap>,
     /// Slots and frames of a poll, kept so that it allocates nothing.
     batch: Mutex<(Vec<RxSlot>, Vec<Skb>)>,
 }
@@ -153,6 +155,7 @@ impl Vector {
         if let Some(path) = &cfg.bpffile {
             load_filter(&*transport, path).map_err(named)?;
         }
+        let pcap = cfg.pcap.as_deref().map(pcap::Pcap::open).transpose().map_err(named)?;
         log::info!(target: "vector", "vec{}: {}", cfg.unit, transport.describe());
         let mut features = Features::all();
         // Where the host merges, the stack may as well.
@@ -178,6 +181,7 @@ impl Vector {
             link: link::HostLink::default(),
             bpfflash: cfg.bpfflash,
             msglevel: AtomicU32::new(0),
+            pcap,
             sched: Arc::clone(&sched),
             counters: Arc::default(),
             carrier: AtomicBool::new(true),
@@ -279,7 +283,13 @@ impl Napi for Vector {
         let Some(pool) = net.pool() else { return 0 };
         // Only one poll runs at a time (see napi), so the lock is never waited for.
         let (mut slots, mut frames) = std::mem::take(&mut *self.batch.lock());
-        let mut poll = Poll { pool: &pool, counters: &self.counters, drops: &self.drops, out: &mut frames };
+        let mut poll = Poll {
+            pool: &pool,
+            counters: &self.counters,
+            drops: &self.drops,
+            pcap: self.pcap.as_ref(),
+            out: &mut frames,
+        };
         let n = q.poll(&mut slots, budget, &mut poll);
         if n > 0 {
             self.counters.polled(n as u64);
@@ -430,6 +440,9 @@ impl NetDevice for Vector {
             self.counters.tx_gso.count(skb.len());
         }
         self.tx_wait.more();
+        if let Some(p) = &self.pcap {
+            p.frame(skb.data());
+        }
         let pool = || self.net.get().and_then(|(net, _)| net.pool());
         if !lane.send(skb, pool) {
             return dropped(TxDrop::Malformed);

@@ -2,6 +2,7 @@
 
 use super::ethtool::{Counters, add};
 use super::header::{DropReason, Drops, Header, Stripped};
+use super::pcap::Pcap;
 use super::stream::Reassembly;
 use executor::irq::RxSlot;
 use net::skb::ForeignBuf;
@@ -37,6 +38,8 @@ pub struct Poll<'a> {
     pub counters: &'a Counters,
     /// Frames thrown away, by reason.
     pub drops: &'a Drops,
+    /// Takes copies.
+    pub pcap: Option<&'a Pcap>,
     /// Frames for the stack, in order.
     pub out: &'a mut Vec<Skb>,
 }
@@ -99,6 +102,9 @@ impl Poll<'_> {
         }
         add(&self.counters.rx_packets, 1);
         add(&self.counters.rx_bytes, skb.len() as u64);
+        if let Some(p) = self.pcap {
+            p.frame(skb.data());
+        }
         self.out.push(skb);
     }
 
