@@ -16,6 +16,7 @@ mod exec;
 mod file;
 mod fpu;
 mod futex;
+mod genetlink;
 mod memory;
 mod memory_file;
 mod pipes;
@@ -54,6 +55,7 @@ fn all() -> Vec<(&'static str, &'static Test)> {
         ("cred", cred::TESTS),
         ("socket", socket::TESTS),
         ("socket_udp", socket_udp::TESTS),
+        ("genetlink", genetlink::TESTS),
         ("unix", unix::TESTS),
         ("procfs", procfs::TESTS),
         ("badptr", badptr::TESTS),

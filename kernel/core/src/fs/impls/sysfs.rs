@@ -6,7 +6,8 @@ use crate::fs::inode::{Inode, major, minor};
 use crate::fs::super_block::{FsType, MountArgs, PlainSuper, SuperBlock};
 use crate::socket::net_stack;
 use crate::task::Task;
-use crate::{BoxFuture, Result};
+use crate::{BoxFuture, Errno, Result};
+use net::dev::ethtool::Duplex;
 use std::sync::{Arc, OnceLock};
 
 const MAGIC: u64 = 0x6265_6572;
@@ -111,8 +112,19 @@ fn fill() {
 }
 
 /// Files of an interface's directory.
-const PARTS: &[&str] =
-    &["address", "carrier", "flags", "ifindex", "mtu", "operstate", "speed", "type", "uevent", "statistics"];
+const PARTS: &[&str] = &[
+    "address",
+    "carrier",
+    "duplex",
+    "flags",
+    "ifindex",
+    "mtu",
+    "operstate",
+    "speed",
+    "type",
+    "uevent",
+    "statistics",
+];
 /// Files of its statistics, with the column of /proc/net/dev they are in.
 const COUNTERS: &[(&str, usize)] = &[
     ("rx_bytes", 0),
@@ -157,7 +169,7 @@ fn interface_part(name: &str, part: &str) -> Option<Entry> {
         ));
     }
     let part = part.to_owned();
-    Some(text(move || device_text(&own, &part)))
+    Some(Entry::File(Text::new(move |_| device_text(&own, &part).map(String::into_bytes))))
 }
 
 fn init_root() -> Arc<Inode> {
@@ -177,24 +189,34 @@ pub fn init() {
     crate::fs::super_block::register(FsType { name: "sysfs", needs_dev: false, mount });
 }
 
-/// One file of an interface.
-fn device_text(name: &str, part: &str) -> String {
-    let Some(d) = net_stack().devs.by_name(name) else { return String::new() };
+/// One file of an interface. EINVAL where Linux says so: the link of a device that is down, the speed of one that has none.
+fn device_text(name: &str, part: &str) -> Result<String> {
+    let d = net_stack().devs.by_name(name).ok_or(Errno::ENODEV)?;
+    let link = || match d.is_up() {
+        true => d.drv.ethtool().link_settings().map_err(|_| Errno::EINVAL),
+        false => Err(Errno::EINVAL),
+    };
     let running = d.flags().contains(net::dev::IfFlags::RUNNING);
-    match part {
+    Ok(match part {
         "address" => {
             let m: Vec<String> = d.drv.mac().iter().map(|b| format!("{b:02x}")).collect();
             format!("{}\n", m.join(":"))
         }
+        "carrier" if !d.is_up() => return Err(Errno::EINVAL),
         "carrier" => format!("{}\n", u8::from(running)),
         "flags" => format!("{:#x}\n", d.flags().bits() & 0xffff),
         "ifindex" => format!("{}\n", d.ifindex),
         "mtu" => format!("{}\n", d.drv.mtu()),
         "operstate" if d.is_loopback() => "unknown\n".into(),
         "operstate" => format!("{}\n", if running { "up" } else { "down" }),
-        "speed" => "10000\n".into(),
+        "speed" => link()?.speed.map_or("-1\n".to_owned(), |s| format!("{s}\n")),
+        "duplex" => match link()?.duplex {
+            Duplex::Half => "half\n".into(),
+            Duplex::Full => "full\n".into(),
+            Duplex::Unknown => "unknown\n".into(),
+        },
         "type" => format!("{}\n", if d.is_loopback() { 772 } else { 1 }),
         "uevent" => format!("INTERFACE={name}\nIFINDEX={}\n", d.ifindex),
         _ => String::new(),
-    }
+    })
 }
