@@ -75,6 +75,16 @@ impl<'a> Cut<'a> {
         Some(Self { head, payload, pkt, size: usize::from(size), udp })
     }
 
+    /// Cuts TCP into smaller segments if they would be longer than `max` bytes with their headers. Datagrams keep their
+    /// size: it is their sender's business.
+    #[must_use]
+    pub fn limit(mut self, max: usize) -> Self {
+        if !self.udp {
+            self.size = self.size.min(max.saturating_sub(self.head.len()).max(1));
+        }
+        self
+    }
+
     /// Number of segments, at least one.
     pub fn count(&self) -> usize {
         self.payload.len().div_ceil(self.size).max(1)

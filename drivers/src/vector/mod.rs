@@ -31,7 +31,7 @@ pub use config::{COMMON, Mac, VectorConfig};
 pub use header::{Bare, DropReason, ETH_HLEN, Header, Outgoing, Stripped};
 pub use options::{DF, IFNAME, IFUP, Key, Options, QUEUES, TOS, TTL, Type};
 pub use stream::LengthPrefix;
-pub use transport::{Framing, KINDS, Kind, Lane, Plan, RxEnd, Setup, Train, Transport, TxEnd};
+pub use transport::{Framing, KINDS, Kind, Lane, Limit, Plan, RxEnd, Setup, Train, Transport, TxEnd};
 
 use coalesce::Direction;
 use ethtool::{Counters, TxDrop, add, get};

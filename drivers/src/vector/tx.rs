@@ -8,10 +8,10 @@ use super::napi;
 use super::transport::{Train, TxEnd};
 use executor::irq::{IoSource, Segments, TxDone, TxQueue};
 use net::gso::{self, Cut};
-use net::{CsumStatus, Features, GsoType, Skb, SkbPool};
+use net::{CsumStatus, Features, GsoInfo, GsoType, Skb, SkbPool};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use uapi::Result;
+use uapi::{Errno, Result};
 
 /// Most segments of a super-frame: more is an attack.
 const MAX_SEGMENTS: usize = 2048;
@@ -62,14 +62,15 @@ pub struct TxLane {
     /// Frames queued since link-up, and their bytes.
     frames: AtomicU64,
     bytes: AtomicU64,
+    done: Arc<Done>,
 }
 
 impl TxLane {
     pub(super) fn new(end: TxEnd, offload: Features, depth: Arc<AtomicUsize>, done: Arc<Done>) -> Self {
         // The bound is kept by those who ask `is_full`: the segments of one super-frame may go beyond it.
         let ports = end.ports.clone();
-        let queue = TxQueue::with_lanes(&end.fd, ports, end.kind, u32::MAX as usize, done);
-        Self { queue, end, offload, depth, frames: AtomicU64::new(0), bytes: AtomicU64::new(0) }
+        let queue = TxQueue::with_lanes(&end.fd, ports, end.kind, u32::MAX as usize, done.clone());
+        Self { queue, end, offload, depth, frames: AtomicU64::new(0), bytes: AtomicU64::new(0), done }
     }
 
     /// True if no frame should be sent now.
@@ -94,6 +95,11 @@ impl TxLane {
 
     /// Queues a frame. False if it was dropped because it is not what it says it is.
     pub fn send(&self, mut skb: Skb, pool: impl FnOnce() -> Option<Arc<SkbPool>>) -> bool {
+        let max = self.longest_frame();
+        if skb.len() > max && skb.gso.is_none() {
+            // One segment that the path would cut into fragments becomes two.
+            skb.gso = own_segment(&skb);
+        }
         let Some(gso) = skb.gso else {
             if !self.offload.contains(Features::HW_CSUM) && !gso::finish_checksum(&mut skb) {
                 return false;
@@ -108,18 +114,28 @@ impl TxLane {
         if self.offload.contains(need) {
             return self.send_one(skb);
         }
-        let (Some(pool), Some(cut)) = (pool(), Cut::new(&skb)) else { return false };
+        let (Some(pool), Some(cut)) = (pool(), Cut::new(&skb).map(|c| c.limit(max))) else { return false };
         if cut.count() > MAX_SEGMENTS {
             return false;
         }
         match self.end.train {
-            Some(t) => self.send_trains(&cut, t, &pool),
-            None => (0..cut.count()).all(|i| {
+            // The host refuses trains of datagrams that it would have to send in fragments.
+            Some(t) if cut.len(0) <= max => self.send_trains(&cut, t, &pool),
+            _ => (0..cut.count()).all(|i| {
                 let len = cut.len(i);
                 let mut seg = pool.alloc(len);
                 cut.write(i, seg.put(len)) && self.send_one(seg)
             }),
         }
+    }
+
+    /// Bytes of the longest frame that leaves in one piece.
+    fn longest_frame(&self) -> usize {
+        let Some(limit) = &self.end.limit else { return usize::MAX };
+        if self.done.too_long.load(Ordering::Relaxed) && self.done.too_long.swap(false, Ordering::Relaxed) {
+            limit.refresh();
+        }
+        limit.message().saturating_sub(self.end.header.tx_len())
     }
 
     /// The descriptor for a frame.
@@ -183,6 +199,18 @@ impl TxLane {
     }
 }
 
+/// A TCP segment of this host as a super-frame of one. `None` for anything else, and for what was summed up elsewhere: a
+/// wrong sum must stay wrong.
+fn own_segment(skb: &Skb) -> Option<GsoInfo> {
+    let CsumStatus::Partial { offset: 16, .. } = skb.csum else { return None };
+    let kind = match skb.data().get(12..14)? {
+        [0x08, 0x00] => GsoType::TcpV4,
+        [0x86, 0xdd] => GsoType::TcpV6,
+        _ => return None,
+    };
+    Some(GsoInfo { kind, size: u16::MAX, hdr_len: 0 })
+}
+
 /// Counts completions and wakes the stack's queue. Runs as an interrupt.
 pub struct Done {
     pub(super) counters: Arc<Counters>,
@@ -190,6 +218,8 @@ pub struct Done {
     pub(super) stopped: AtomicBool,
     /// The wake is due.
     pub(super) wake: AtomicBool,
+    /// The host has refused a message for its length.
+    too_long: AtomicBool,
     batch: AtomicU64,
     pub(super) sched: Arc<napi::Sched>,
 }
@@ -200,6 +230,7 @@ impl Done {
             counters,
             stopped: AtomicBool::new(false),
             wake: AtomicBool::new(false),
+            too_long: AtomicBool::new(false),
             batch: AtomicU64::new(0),
             sched,
         }
@@ -216,7 +247,13 @@ impl TxDone for Done {
                 add(&self.counters.tx_packets, frames);
                 add(&self.counters.tx_bytes, bytes);
             }
-            Err(_) => add(&self.counters.tx_errors, frames),
+            Err(e) => {
+                add(&self.counters.tx_errors, frames);
+                // EINVAL is the word of older hosts for a train whose datagrams are too long.
+                if matches!(e, Errno::EMSGSIZE | Errno::EINVAL) {
+                    self.too_long.store(true, Ordering::Relaxed);
+                }
+            }
         }
     }
 

@@ -124,12 +124,22 @@ pub struct TxEnd {
     pub to: Option<Arc<[u8]>>,
     /// Super-frames leave as trains of datagrams, not one by one.
     pub train: Option<Train>,
+    /// What the path takes.
+    pub limit: Option<Arc<dyn Limit>>,
+}
+
+/// How long a message may be that the host need not send in fragments.
+pub trait Limit: Send + Sync {
+    /// Bytes of header and frame.
+    fn message(&self) -> usize;
+    /// The host found one too long: looks again.
+    fn refresh(&self);
 }
 
 impl TxEnd {
     /// An end without a destination, further ports or trains.
     pub fn plain(fd: &HostFd, kind: TxKind, header: Arc<dyn Header>) -> Self {
-        Self { fd: fd.clone(), kind, ports: Vec::new(), header, to: None, train: None }
+        Self { fd: fd.clone(), kind, ports: Vec::new(), header, to: None, train: None, limit: None }
     }
 }
 

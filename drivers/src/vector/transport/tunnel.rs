@@ -1,6 +1,6 @@
 //! What the tunnels have in common: addresses, ports and outer header on the command line, sockets, errors a user can act on.
 
-use super::{Lane, RxEnd, Setup, Train, Transport, TxEnd};
+use super::{Lane, Limit, RxEnd, Setup, Train, Transport, TxEnd};
 use crate::vector::encap::Unfinished;
 use crate::vector::header::Header;
 use crate::vector::options::{Key, Options, Type};
@@ -11,6 +11,7 @@ use executor::irq::{RxKind, TxKind};
 use net::Features;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use uapi::Errno;
 
 /// `src=`.
@@ -35,6 +36,8 @@ pub const TX_VNI: Key = Key::new("tx_vni", Type::Integer { bits: 24 }, "network 
 const UDP_HLEN: usize = 8;
 /// Inner Ethernet header with one VLAN tag.
 const LINK_HEADER: usize = 18;
+/// Shortest message that is worth cutting segments for; paths that take less get fragments.
+const LEAST: usize = 512;
 /// Most datagrams in a train (UDP_MAX_SEGMENTS of hosts before 6.8).
 const TRAIN: usize = 64;
 /// Source ports over which the flows of a tunnel are spread.
@@ -116,9 +119,17 @@ impl Ends {
         if self.v6 { 40 } else { 20 }
     }
 
-    /// Fails early where no packet could leave.
-    fn check_route(&self, a: Addrs) -> Result<(), String> {
-        udp::path_mtu(a.src, a.dst).map(drop).map_err(|e| self.explain(e, SocketStep::Connect, a, None))
+    /// What the path takes. Fails early where no packet could leave.
+    fn path(&self, a: Addrs, l4_len: usize) -> Result<PathMtu, String> {
+        udp::path_mtu(a.src, a.dst).map_err(|e| self.explain(e, SocketStep::Connect, a, None))?;
+        let path = PathMtu {
+            addrs: a,
+            headers: self.ip_len() + l4_len,
+            message: AtomicUsize::new(usize::MAX),
+            asked: AtomicU32::new(0),
+        };
+        path.refresh();
+        Ok(path)
     }
 
     /// The line a user can act on. `port` names the key of the port that was asked for.
@@ -177,6 +188,35 @@ pub enum Ports {
     From(u16, u16, u16),
 }
 
+/// The MTU of the path, as the host knows it from its interfaces and from ICMP.
+struct PathMtu {
+    addrs: Addrs,
+    /// Bytes of the outer headers that the host writes.
+    headers: usize,
+    message: AtomicUsize,
+    asked: AtomicU32,
+}
+
+/// Paths are looked up again after so many frames: one may have grown.
+const LOOK_AGAIN: u32 = 1 << 16;
+
+impl Limit for PathMtu {
+    fn message(&self) -> usize {
+        if self.asked.fetch_add(1, Ordering::Relaxed) % LOOK_AGAIN == LOOK_AGAIN - 1 {
+            self.refresh();
+        }
+        self.message.load(Ordering::Relaxed)
+    }
+
+    fn refresh(&self) {
+        // No route at this moment: what was known is as good as anything.
+        if let Ok(mtu) = udp::path_mtu(self.addrs.src, self.addrs.dst) {
+            let room = (mtu as usize).saturating_sub(self.headers);
+            self.message.store(room.max(LEAST), Ordering::Relaxed);
+        }
+    }
+}
+
 /// An open tunnel.
 pub struct Tunnel {
     ends: Ends,
@@ -187,6 +227,7 @@ pub struct Tunnel {
     train: bool,
     header: Arc<dyn Header>,
     dst: SocketAddr,
+    path: Arc<PathMtu>,
     /// Largest inner IP packet at first.
     mtu: usize,
     about: String,
@@ -208,7 +249,7 @@ impl Tunnel {
         let (a, mtu) = (ends.resolve(own, peer)?, setup.mtu as usize);
         let explain = |a: Addrs, port: &str, (step, e): SocketError| ends.explain(e, step, a, Some(port));
         let rx = udp::open(a.src, ends.ip, true).map_err(|e| explain(a, port, e))?;
-        ends.check_route(a)?;
+        let path = Arc::new(ends.path(a, UDP_HLEN)?);
         let tx = match ports {
             Ports::From(own, _, from) if own != from => {
                 let mut from_addr = a;
@@ -221,7 +262,7 @@ impl Tunnel {
         let train = udp::can_segment(&rx);
         let here = udp::local_addr(&rx).unwrap_or(a.src);
         let about = format!("{about}, {here} to {}", a.dst);
-        Ok(Self { ends: ends.clone(), rx, tx, udp: true, train, header, dst: a.dst, mtu, about })
+        Ok(Self { ends: ends.clone(), rx, tx, udp: true, train, header, dst: a.dst, path, mtu, about })
     }
 
     /// A tunnel over IP itself.
@@ -235,9 +276,21 @@ impl Tunnel {
         let (a, mtu) = (ends.resolve(0, 0)?, setup.mtu as usize);
         let rx =
             rawip::open(a.src, a.dst, proto, ends.ip).map_err(|(step, e)| ends.explain(e, step, a, None))?;
+        let path = Arc::new(ends.path(a, 0)?);
         let about = format!("{about}, {} to {}", a.src.ip(), a.dst.ip());
         let tx = vec![rx.clone()];
-        Ok(Self { ends: ends.clone(), rx, tx, udp: false, train: false, header, dst: a.dst, mtu, about })
+        Ok(Self {
+            ends: ends.clone(),
+            rx,
+            tx,
+            udp: false,
+            train: false,
+            header,
+            dst: a.dst,
+            path,
+            mtu,
+            about,
+        })
     }
 
     /// Largest payload of an outer packet behind its IP (and UDP) header.
@@ -289,19 +342,22 @@ impl Transport for Tunnel {
         let header = Arc::new(Unfinished { header: Arc::clone(&self.header), mtu: self.mtu });
         let rx = RxEnd { fd: self.rx.clone(), kind, header };
         let Some((first, more)) = self.tx.split_first() else { return Vec::new() };
+        self.path.refresh();
         let train =
             Train { frames: TRAIN, bytes: self.max_payload().min(65535 - self.ends.ip_len() - UDP_HLEN) };
         let tx = TxEnd {
             ports: more.to_vec(),
             to: self.udp.then(|| udp::sockaddr(self.dst).into()),
             train: (self.udp && self.train).then_some(train),
+            limit: Some(self.path.clone()),
             ..TxEnd::plain(first, TxKind::Send, Arc::clone(&self.header))
         };
         vec![Lane { rx: Some(rx), tx: Some(tx) }]
     }
 
     fn offload(&self) -> Features {
-        Features::empty()
+        // Frames may come many at once, and merging them is worth while.
+        Features::LRO
     }
 
     fn max_mtu(&self) -> u32 {
