@@ -204,7 +204,7 @@ unsafe fn clones_and_maps(n: u64, wild_from: u64, shared: &Shared) {
         if pid < 0 || libc::waitpid(pid, std::ptr::null_mut(), 0) != pid {
             continue;
         }
-        if i % 10 == 0 {
+        if i.is_multiple_of(10) {
             let thread = std::thread::Builder::new().stack_size(32768).spawn(|| {});
             if thread.map(std::thread::JoinHandle::join).is_err() {
                 continue;
