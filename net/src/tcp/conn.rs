@@ -171,6 +171,12 @@ impl Conn {
         self.peek(|i| (i.flow.state(), i.flow.send_queue(), i.flow.recv_queue()))
     }
 
+    /// True while data or the FIN of a connection that its socket has let go of is not acknowledged.
+    pub fn is_lingering(&self) -> bool {
+        let closing = |s| matches!(s, TcpState::FinWait1 | TcpState::Closing | TcpState::LastAck);
+        self.peek(|i| i.orphan && closing(i.flow.state()))
+    }
+
     /// Wakes with what was raised while the lock was held.
     fn wake(&self) {
         let ev = self.events.swap(0, Ordering::AcqRel);
@@ -358,6 +364,8 @@ impl Conn {
                     self.raise(poll::IN | poll::RDNORM | poll::RDHUP);
                 }
                 TcpState::Close => self.raise(poll::ALL),
+                // A close that lingers waits for it.
+                TcpState::FinWait2 => self.raise(poll::OUT | poll::WRNORM),
                 _ => {}
             }
         }

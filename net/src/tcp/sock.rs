@@ -14,6 +14,7 @@ use klib::sync::Mutex;
 use klib::waitqueue::WaitQueue;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
+use std::time::Duration;
 use uapi::{Errno, Result};
 
 enum Role {
@@ -470,12 +471,11 @@ impl TcpSock {
         self.net.kick();
     }
 
-    /// True while close(2) with SO_LINGER should wait: data or our FIN is not acknowledged.
-    pub fn is_lingering(&self, conn: &Arc<Conn>) -> bool {
-        conn.peek(|i| {
-            let s = i.flow.state();
-            matches!(s, TcpState::FinWait1 | TcpState::Closing | TcpState::LastAck)
-        })
+    /// For close(2) with SO_LINGER, asked before it: how long to wait while the connection
+    /// [lingers](Conn::is_lingering). `None`: not at all.
+    pub fn linger(&self) -> Option<(Duration, Arc<Conn>)> {
+        let secs = self.opts.lock().linger.filter(|&s| s > 0)?;
+        Some((Duration::from_secs(secs.into()), self.conn()?))
     }
 
     /// getsockname(2).

@@ -27,6 +27,7 @@ tests![
     tcp_epoll_edges,
     tcp_rcvtimeo,
     tcp_linger_reset,
+    tcp_linger_waits,
     tcp_accept4_flags,
     tcp_fionread,
     tcp_not_connected,
@@ -364,6 +365,42 @@ unsafe fn tcp_linger_reset() {
     ok!(libc::setsockopt(a.as_raw_fd(), libc::SOL_SOCKET, libc::SO_LINGER, (&raw const l).cast(), 8));
     drop(a);
     assert_eq!(b.read(&mut [0; 1]).unwrap_err().raw_os_error(), Some(libc::ECONNRESET));
+}
+
+/// Writes to `a` until nothing more goes in, sets SO_LINGER and gives how many milliseconds its close takes.
+unsafe fn lingering_close(mut a: TcpStream, secs: i32) -> i64 {
+    a.set_nonblocking(true).unwrap();
+    while a.write(&[7; 65536]).is_ok() {}
+    let l = libc::linger { l_onoff: i32::from(secs > 0), l_linger: secs };
+    ok!(libc::setsockopt(a.as_raw_fd(), libc::SOL_SOCKET, libc::SO_LINGER, (&raw const l).cast(), 8));
+    let t0 = now_ms();
+    drop(a);
+    now_ms() - t0
+}
+
+unsafe fn tcp_linger_waits() {
+    let (a, _b) = pair();
+    let off = lingering_close(a, 0);
+    assert!(off < 500, "without SO_LINGER close took {off} ms");
+    // Nobody reads: the time runs out.
+    let (a, _b) = pair();
+    let out = lingering_close(a, 1);
+    assert!((900..5000).contains(&out), "a second of SO_LINGER took {out} ms");
+    // Somebody reads later: until then.
+    let (a, mut b) = pair();
+    let reader = std::thread::spawn(move || {
+        sleep_ms(300);
+        std::io::copy(&mut b, &mut std::io::sink()).unwrap()
+    });
+    let took = lingering_close(a, 30);
+    assert!((200..10000).contains(&took), "close took {took} ms");
+    assert!(reader.join().unwrap() > 65536);
+    // Another descriptor of the socket: nothing to wait for yet.
+    let (a, _b) = pair();
+    let other = a.try_clone().unwrap();
+    let first = lingering_close(a, 1);
+    assert!(first < 500, "close of one of two descriptors took {first} ms");
+    drop(other);
 }
 
 unsafe fn tcp_accept4_flags() {

@@ -10,6 +10,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI32, AtomicU32, AtomicU64, Ordering};
 use uapi::raw::general as c;
 
+/// What close(2) may wait for after a file is gone.
+pub struct Linger {
+    /// The longest wait.
+    pub limit: std::time::Duration,
+    /// Whether it is over; registers with what tells so.
+    pub over: Box<dyn FnMut(&mut PollTable) -> bool + Send>,
+}
+
 /// What a kind of file does. Nothing here sleeps but the methods that return a boxed future; the blocking calls are
 /// made of `try_*` and `poll` by [`File::read`] and [`File::write`].
 pub trait FileOps: Any + Send + Sync {
@@ -102,6 +110,11 @@ pub trait FileOps: Any + Send + Sync {
 
     /// Called once when the last descriptor of the open file is gone.
     fn release(&self, _file: &File) {}
+
+    /// What close(2) waits for if it was the last to hold the file; asked for before (SO_LINGER).
+    fn linger(&self) -> Option<Linger> {
+        None
+    }
 
     /// Called when a descriptor of it is closed (close(2)); errors reach the caller.
     fn flush(&self) -> Result<()> {

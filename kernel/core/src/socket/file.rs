@@ -2,7 +2,7 @@
 
 use super::{RecvMsg, SendMsg, Socket, Ucred, ioctl};
 use crate::fs::anon;
-use crate::fs::file::{File, FileOps};
+use crate::fs::file::{File, FileOps, Linger};
 use crate::fs::iov::IovIter;
 use crate::fs::poll::PollTable;
 use crate::task::{Cred, Task};
@@ -70,6 +70,10 @@ impl FileOps for SocketFile {
         arg: u64,
     ) -> BoxFuture<'a, Result<u64>> {
         Box::pin(ioctl::sock_ioctl(cur, &self.sock, cmd, arg))
+    }
+
+    fn linger(&self) -> Option<Linger> {
+        self.sock.linger()
     }
 
     fn release(&self, _file: &File) {

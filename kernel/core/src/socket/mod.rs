@@ -31,7 +31,7 @@ pub use inet::init::net_init;
 pub use inet::stack as net_stack;
 pub use msg::{Control, Dest, RecvMsg, SendMsg, Ucred};
 
-use crate::fs::file::File;
+use crate::fs::file::{File, Linger};
 use crate::fs::iov::IovIter;
 use crate::fs::poll::PollTable;
 use crate::task::Task;
@@ -150,6 +150,11 @@ pub trait Socket: Any + Send + Sync {
     /// Bytes not yet sent (SIOCOUTQ).
     fn outq(&self) -> Result<u64> {
         Err(Errno::EINVAL)
+    }
+
+    /// What close(2) waits for after [`release`](Self::release) (SO_LINGER).
+    fn linger(&self) -> Option<Linger> {
+        None
     }
 
     /// The last descriptor is gone.

@@ -8,7 +8,6 @@ syscalls! {
         __NR_eventfd2 eventfd2(count: u32, flags: u32) = fs::syscalls::events::sys_eventfd2;
         __NR_timerfd_create timerfd_create(clock: i32, flags: u32) = fs::syscalls::events::sys_timerfd_create;
         __NR_lseek lseek(fd: Fd, offset: i64, whence: u32) = fs::syscalls::rw::sys_lseek;
-        __NR_close close(fd: Fd) = fs::syscalls::descriptor::sys_close;
         __NR_close_range close_range(first: u32, last: u32, flags: u32) = fs::syscalls::descriptor::sys_close_range;
         __NR_dup dup(fd: Fd) = fs::syscalls::descriptor::sys_dup;
         __NR_dup2 dup2(old: Fd, new: Fd) = fs::syscalls::descriptor::sys_dup2;
@@ -68,6 +67,7 @@ syscalls! {
         __NR_timer_delete timer_delete(id: i32) = time::posix_timer::sys_timer_delete;
     }
     async {
+        __NR_close close(fd: Fd) = fs::syscalls::descriptor::sys_close;
         __NR_epoll_ctl epoll_ctl(ep: Fd, op: u32, fd: Fd, event: UserPtr<[u8; 12]>) = fs::syscalls::events::sys_epoll_ctl;
         __NR_epoll_wait epoll_wait(ep: Fd, out: UserPtr<u8>, max: i32, timeout: i32) = fs::syscalls::events::sys_epoll_wait;
         __NR_epoll_pwait epoll_pwait(ep: Fd, out: UserPtr<u8>, max: i32, timeout: i32, mask: UserPtr<u64>, size: usize) = fs::syscalls::events::sys_epoll_pwait;

@@ -7,10 +7,20 @@ use crate::{Errno, Result};
 use std::sync::Arc;
 use uapi::raw::general as c;
 
-/// close(2).
-pub fn sys_close(cur: &Arc<Task>, fd: Fd) -> Result<u64> {
+/// close(2). SO_LINGER waits here, until a signal comes at the latest.
+///
+/// DIFFERS: dup2(2), close_range(2) and execve(2) close without that wait.
+pub async fn sys_close(cur: &Arc<Task>, fd: Fd) -> Result<u64> {
     let f = cur.files().remove(fd.0)?;
-    f.ops.flush().map(|()| 0)
+    let r = f.ops.flush();
+    let linger = f.ops.linger();
+    drop(f);
+    if let Some(mut l) = linger {
+        let deadline = executor::time::now() + l.limit;
+        // The file is gone however the wait ends.
+        cur.wait_event(Some(deadline), |table| (l.over)(table).then_some(())).await.ok();
+    }
+    r.map(|()| 0)
 }
 
 /// close_range(2).

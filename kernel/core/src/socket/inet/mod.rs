@@ -16,6 +16,7 @@ pub use host::stack;
 use super::common::SockCommon;
 use super::msg::{Dest, RecvMsg, SendMsg};
 use super::{SockAddr, Socket};
+use crate::fs::file::Linger;
 use crate::fs::iov::IovIter;
 use crate::fs::poll::{self, PollTable};
 use crate::task::Task;
@@ -421,6 +422,16 @@ impl Socket for InetSock {
             Proto::Tcp(s) => Ok(s.outq() as u64),
             _ => Ok(0),
         }
+    }
+
+    fn linger(&self) -> Option<Linger> {
+        let Proto::Tcp(s) = &self.proto else { return None };
+        let (limit, conn) = s.linger()?;
+        let over = move |table: &mut PollTable| {
+            table.register(&conn.wq, poll::OUT);
+            !conn.is_lingering()
+        };
+        Some(Linger { limit, over: Box::new(over) })
     }
 
     fn release(&self) {
