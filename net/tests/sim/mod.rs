@@ -17,10 +17,14 @@ pub struct Host {
     pub clock: Arc<Clock>,
     seed: AtomicU64,
     pub softirq: AtomicBool,
+    /// Calls that the stack has made of its host: it asks for the time whenever it looks at a connection, so they
+    /// tell how much it has worked.
+    pub calls: AtomicU64,
 }
 
 impl NetHost for Host {
     fn now(&self) -> Ktime {
+        self.calls.fetch_add(1, Ordering::Relaxed);
         Ktime(self.clock.0.load(Ordering::SeqCst))
     }
     fn random(&self, out: &mut [u8]) {
@@ -30,9 +34,12 @@ impl NetHost for Host {
         }
     }
     fn raise_softirq(&self) {
+        self.calls.fetch_add(1, Ordering::Relaxed);
         self.softirq.store(true, Ordering::SeqCst);
     }
-    fn timer_armed(&self, _at: Ktime) {}
+    fn timer_armed(&self, _at: Ktime) {
+        self.calls.fetch_add(1, Ordering::Relaxed);
+    }
 }
 
 pub struct Nic {
@@ -123,6 +130,7 @@ fn side(clock: &Arc<Clock>, n: u8, features: Features, mtu: u32) -> Side {
         clock: Arc::clone(clock),
         seed: AtomicU64::new(u64::from(n) * 77_777),
         softirq: AtomicBool::new(false),
+        calls: AtomicU64::new(0),
     });
     let net = Net::new(Arc::clone(&host) as Arc<dyn NetHost>);
     let nic = Arc::new(Nic {
