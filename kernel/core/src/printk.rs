@@ -105,33 +105,6 @@ pub fn store(prio: u32, text: &str) {
     waiters().wake(poll::IN);
 }
 
-/// The sink for crate `log`.
-struct Sink;
-
-impl log::Log for Sink {
-    fn enabled(&self, m: &log::Metadata<'_>) -> bool {
-        m.level() <= log::max_level()
-    }
-
-    fn log(&self, r: &log::Record<'_>) {
-        // A target that names a module of ours says nothing to a reader of dmesg.
-        let target = if r.target().contains("::") { "" } else { r.target() };
-        emit(r.level(), target, *r.args());
-    }
-
-    fn flush(&self) {
-        crate::tty::console::flush();
-    }
-}
-
-/// Takes everything that is logged from now on into the ring, and through it to the console. `max`: what is not
-/// even looked at.
-pub fn install(max: log::LevelFilter) {
-    if log::set_boxed_logger(Box::new(Sink)).is_ok() {
-        log::set_max_level(max);
-    }
-}
-
 /// The lines so far that belong on the console, as it shows them.
 pub fn replay() -> String {
     let l = LOG.lock();

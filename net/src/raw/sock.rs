@@ -291,14 +291,8 @@ impl RawSock {
 
     /// Hands the next packet to `f`. EAGAIN if there is none.
     pub fn recv_with<R>(&self, peek: bool, f: impl FnOnce(&RecvMeta, &[u8]) -> R) -> Result<R> {
-        if let Some(e) = self.inner.state.lock().err.take() {
-            return Err(e);
-        }
-        if peek {
-            return self.inner.queue.peek(f).ok_or(Errno::EAGAIN);
-        }
-        let d = self.inner.queue.pop().ok_or(Errno::EAGAIN)?;
-        Ok(f(&d.meta, d.skb.data()))
+        let err = self.inner.state.lock().err.take();
+        self.inner.queue.receive(err, peek, f)
     }
 
     /// The last file that held the socket is gone.

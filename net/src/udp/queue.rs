@@ -5,6 +5,7 @@ use klib::sync::Mutex;
 use std::collections::VecDeque;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicU64, Ordering};
+use uapi::{Errno, Result};
 
 /// What is known about a received datagram.
 #[derive(Clone, Copy, Debug)]
@@ -88,6 +89,24 @@ impl DgramQueue {
         let q = self.queue.lock();
         let d = q.items.front()?;
         Some(f(&d.meta, d.skb.data()))
+    }
+
+    /// One receive of a socket: its pending error `err` first, else the next datagram, which `peek` leaves where it is.
+    /// `EAGAIN`: there is none.
+    pub(crate) fn receive<R>(
+        &self,
+        err: Option<Errno>,
+        peek: bool,
+        f: impl FnOnce(&RecvMeta, &[u8]) -> R,
+    ) -> Result<R> {
+        if let Some(e) = err {
+            return Err(e);
+        }
+        if peek {
+            return self.peek(f).ok_or(Errno::EAGAIN);
+        }
+        let d = self.pop().ok_or(Errno::EAGAIN)?;
+        Ok(f(&d.meta, d.skb.data()))
     }
 
     /// Length of the first datagram, 0 if there is none (SIOCINQ).

@@ -287,19 +287,10 @@ impl UdpSock {
 
     /// Hands the next datagram to `f`, whole; the caller cuts it to its buffer. EAGAIN if there is none.
     pub fn recv_with<R>(&self, peek: bool, f: impl FnOnce(&RecvMeta, &[u8]) -> R) -> Result<R> {
-        {
-            let mut st = self.inner.state.lock();
-            if let Some(e) = st.err.take() {
-                return Err(e);
-            }
-        }
+        let err = self.inner.state.lock().err.take();
         let v6 = self.v6();
         let show = |m: &RecvMeta| RecvMeta { src: present(m, v6), ..*m };
-        if peek {
-            return self.inner.queue.peek(|m, d| f(&show(m), d)).ok_or(Errno::EAGAIN);
-        }
-        let d = self.inner.queue.pop().ok_or(Errno::EAGAIN)?;
-        Ok(f(&show(&d.meta), d.skb.data()))
+        self.inner.queue.receive(err, peek, |m, d| f(&show(m), d))
     }
 
     /// Receives into a slice: copied bytes and what is known.

@@ -30,6 +30,60 @@ pub fn sys_getegid(cur: &Arc<Task>) -> Result<u64> {
     Ok(u64::from(cur.cred().egid))
 }
 
+/// The ids of one kind, user or group.
+#[derive(Clone, Copy)]
+struct Ids {
+    real: u32,
+    effective: u32,
+    saved: u32,
+    fs: u32,
+}
+
+/// Of which ids a call speaks.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    User,
+    Group,
+}
+
+impl Kind {
+    /// The capability that lets a task take any id.
+    fn cap(self) -> u32 {
+        match self {
+            Self::User => cap::SETUID,
+            Self::Group => cap::SETGID,
+        }
+    }
+
+    fn of(self, c: &Cred) -> Ids {
+        match self {
+            Self::User => Ids { real: c.uid, effective: c.euid, saved: c.suid, fs: c.fsuid },
+            Self::Group => Ids { real: c.gid, effective: c.egid, saved: c.sgid, fs: c.fsgid },
+        }
+    }
+
+    fn put(self, c: &mut Cred, i: Ids) {
+        match self {
+            Self::User => (c.uid, c.euid, c.suid, c.fsuid) = (i.real, i.effective, i.saved, i.fs),
+            Self::Group => (c.gid, c.egid, c.sgid, c.fsgid) = (i.real, i.effective, i.saved, i.fs),
+        }
+    }
+}
+
+async fn getres(
+    cur: &Arc<Task>,
+    kind: Kind,
+    r: UserPtr<u32>,
+    e: UserPtr<u32>,
+    s: UserPtr<u32>,
+) -> Result<u64> {
+    let ids = kind.of(&cur.cred());
+    r.write(cur, &ids.real).await?;
+    e.write(cur, &ids.effective).await?;
+    s.write(cur, &ids.saved).await?;
+    Ok(0)
+}
+
 /// getresuid(2).
 pub async fn sys_getresuid(
     cur: &Arc<Task>,
@@ -37,11 +91,7 @@ pub async fn sys_getresuid(
     e: UserPtr<u32>,
     s: UserPtr<u32>,
 ) -> Result<u64> {
-    let c = cur.cred();
-    r.write(cur, &c.uid).await?;
-    e.write(cur, &c.euid).await?;
-    s.write(cur, &c.suid).await?;
-    Ok(0)
+    getres(cur, Kind::User, r, e, s).await
 }
 
 /// getresgid(2).
@@ -51,11 +101,7 @@ pub async fn sys_getresgid(
     e: UserPtr<u32>,
     s: UserPtr<u32>,
 ) -> Result<u64> {
-    let c = cur.cred();
-    r.write(cur, &c.gid).await?;
-    e.write(cur, &c.egid).await?;
-    s.write(cur, &c.sgid).await?;
-    Ok(0)
+    getres(cur, Kind::Group, r, e, s).await
 }
 
 /// What a change of user ids does to capabilities (capabilities(7), "Effect of user ID changes").
@@ -94,153 +140,126 @@ fn commit(cur: &Arc<Task>, old: &Cred, mut new: Cred) {
     cur.set_cred(new);
 }
 
-/// setuid(2).
-pub fn sys_setuid(cur: &Arc<Task>, uid: u32) -> Result<u64> {
-    if uid == KEEP {
-        return Err(Errno::EINVAL);
-    }
+/// Changes ids by `change`, which is told whether the task may take any.
+fn change(cur: &Arc<Task>, kind: Kind, change: impl FnOnce(&mut Ids, bool) -> Result<()>) -> Result<u64> {
     let old = cur.cred();
+    let mut ids = kind.of(&old);
+    change(&mut ids, old.capable(kind.cap()))?;
     let mut new = (*old).clone();
-    if old.capable(cap::SETUID) {
-        new.uid = uid;
-        new.suid = uid;
-    } else if uid != old.uid && uid != old.suid {
-        return Err(Errno::EPERM);
-    }
-    new.euid = uid;
-    new.fsuid = uid;
+    kind.put(&mut new, ids);
     commit(cur, &old, new);
     Ok(0)
+}
+
+fn set(cur: &Arc<Task>, kind: Kind, id: u32) -> Result<u64> {
+    if id == KEEP {
+        return Err(Errno::EINVAL);
+    }
+    change(cur, kind, |ids, free| {
+        if free {
+            ids.real = id;
+            ids.saved = id;
+        } else if id != ids.real && id != ids.saved {
+            return Err(Errno::EPERM);
+        }
+        ids.effective = id;
+        ids.fs = id;
+        Ok(())
+    })
+}
+
+/// setuid(2).
+pub fn sys_setuid(cur: &Arc<Task>, uid: u32) -> Result<u64> {
+    set(cur, Kind::User, uid)
 }
 
 /// setgid(2).
 pub fn sys_setgid(cur: &Arc<Task>, gid: u32) -> Result<u64> {
-    if gid == KEEP {
-        return Err(Errno::EINVAL);
-    }
-    let old = cur.cred();
-    let mut new = (*old).clone();
-    if old.capable(cap::SETGID) {
-        new.gid = gid;
-        new.sgid = gid;
-    } else if gid != old.gid && gid != old.sgid {
-        return Err(Errno::EPERM);
-    }
-    new.egid = gid;
-    new.fsgid = gid;
-    commit(cur, &old, new);
-    Ok(0)
+    set(cur, Kind::Group, gid)
+}
+
+fn setre(cur: &Arc<Task>, kind: Kind, r: u32, e: u32) -> Result<u64> {
+    change(cur, kind, |ids, free| {
+        let old = *ids;
+        if r != KEEP {
+            if !free && r != old.real && r != old.effective {
+                return Err(Errno::EPERM);
+            }
+            ids.real = r;
+        }
+        if e != KEEP {
+            if !free && ![old.real, old.effective, old.saved].contains(&e) {
+                return Err(Errno::EPERM);
+            }
+            ids.effective = e;
+        }
+        if r != KEEP || e != KEEP && e != old.real {
+            ids.saved = ids.effective;
+        }
+        ids.fs = ids.effective;
+        Ok(())
+    })
 }
 
 /// setreuid(2).
 pub fn sys_setreuid(cur: &Arc<Task>, r: u32, e: u32) -> Result<u64> {
-    let old = cur.cred();
-    let mut new = (*old).clone();
-    let free = old.capable(cap::SETUID);
-    if r != KEEP {
-        if !free && r != old.uid && r != old.euid {
-            return Err(Errno::EPERM);
-        }
-        new.uid = r;
-    }
-    if e != KEEP {
-        if !free && ![old.uid, old.euid, old.suid].contains(&e) {
-            return Err(Errno::EPERM);
-        }
-        new.euid = e;
-    }
-    if r != KEEP || e != KEEP && e != old.uid {
-        new.suid = new.euid;
-    }
-    new.fsuid = new.euid;
-    commit(cur, &old, new);
-    Ok(0)
+    setre(cur, Kind::User, r, e)
 }
 
 /// setregid(2).
 pub fn sys_setregid(cur: &Arc<Task>, r: u32, e: u32) -> Result<u64> {
-    let old = cur.cred();
-    let mut new = (*old).clone();
-    let free = old.capable(cap::SETGID);
-    if r != KEEP {
-        if !free && r != old.gid && r != old.egid {
+    setre(cur, Kind::Group, r, e)
+}
+
+fn setres(cur: &Arc<Task>, kind: Kind, r: u32, e: u32, s: u32) -> Result<u64> {
+    change(cur, kind, |ids, free| {
+        let have = [ids.real, ids.effective, ids.saved];
+        if !free && [r, e, s].iter().any(|&x| x != KEEP && !have.contains(&x)) {
             return Err(Errno::EPERM);
         }
-        new.gid = r;
-    }
-    if e != KEEP {
-        if !free && ![old.gid, old.egid, old.sgid].contains(&e) {
-            return Err(Errno::EPERM);
+        for (slot, v) in [(&mut ids.real, r), (&mut ids.effective, e), (&mut ids.saved, s)] {
+            if v != KEEP {
+                *slot = v;
+            }
         }
-        new.egid = e;
-    }
-    if r != KEEP || e != KEEP && e != old.gid {
-        new.sgid = new.egid;
-    }
-    new.fsgid = new.egid;
-    commit(cur, &old, new);
-    Ok(0)
+        ids.fs = ids.effective;
+        Ok(())
+    })
 }
 
 /// setresuid(2).
 pub fn sys_setresuid(cur: &Arc<Task>, r: u32, e: u32, s: u32) -> Result<u64> {
-    let old = cur.cred();
-    let have = [old.uid, old.euid, old.suid];
-    if !old.capable(cap::SETUID) && [r, e, s].iter().any(|&x| x != KEEP && !have.contains(&x)) {
-        return Err(Errno::EPERM);
-    }
-    let mut new = (*old).clone();
-    for (slot, v) in [(&mut new.uid, r), (&mut new.euid, e), (&mut new.suid, s)] {
-        if v != KEEP {
-            *slot = v;
-        }
-    }
-    new.fsuid = new.euid;
-    commit(cur, &old, new);
-    Ok(0)
+    setres(cur, Kind::User, r, e, s)
 }
 
 /// setresgid(2).
 pub fn sys_setresgid(cur: &Arc<Task>, r: u32, e: u32, s: u32) -> Result<u64> {
+    setres(cur, Kind::Group, r, e, s)
+}
+
+fn setfs(cur: &Arc<Task>, kind: Kind, id: u32) -> Result<u64> {
     let old = cur.cred();
-    let have = [old.gid, old.egid, old.sgid];
-    if !old.capable(cap::SETGID) && [r, e, s].iter().any(|&x| x != KEEP && !have.contains(&x)) {
-        return Err(Errno::EPERM);
-    }
-    let mut new = (*old).clone();
-    for (slot, v) in [(&mut new.gid, r), (&mut new.egid, e), (&mut new.sgid, s)] {
-        if v != KEEP {
-            *slot = v;
+    let ids = kind.of(&old);
+    let ok = [ids.real, ids.effective, ids.saved, ids.fs].contains(&id) || old.capable(kind.cap());
+    if ok && id != KEEP && id != ids.fs {
+        let mut new = (*old).clone();
+        kind.put(&mut new, Ids { fs: id, ..ids });
+        if kind == Kind::User {
+            fix_fs_caps(ids.fs, &mut new);
         }
+        cur.set_cred(new);
     }
-    new.fsgid = new.egid;
-    commit(cur, &old, new);
-    Ok(0)
+    Ok(u64::from(ids.fs))
 }
 
 /// setfsuid(2): gives the old id, whether it changed or not.
 pub fn sys_setfsuid(cur: &Arc<Task>, uid: u32) -> Result<u64> {
-    let old = cur.cred();
-    let ok = [old.uid, old.euid, old.suid, old.fsuid].contains(&uid) || old.capable(cap::SETUID);
-    if ok && uid != KEEP && uid != old.fsuid {
-        let mut new = (*old).clone();
-        new.fsuid = uid;
-        fix_fs_caps(old.fsuid, &mut new);
-        cur.set_cred(new);
-    }
-    Ok(u64::from(old.fsuid))
+    setfs(cur, Kind::User, uid)
 }
 
 /// setfsgid(2).
 pub fn sys_setfsgid(cur: &Arc<Task>, gid: u32) -> Result<u64> {
-    let old = cur.cred();
-    let ok = [old.gid, old.egid, old.sgid, old.fsgid].contains(&gid) || old.capable(cap::SETGID);
-    if ok && gid != KEEP && gid != old.fsgid {
-        let mut new = (*old).clone();
-        new.fsgid = gid;
-        cur.set_cred(new);
-    }
-    Ok(u64::from(old.fsgid))
+    setfs(cur, Kind::Group, gid)
 }
 
 /// getgroups(2).

@@ -76,8 +76,7 @@ pub async fn sys_symlinkat(
 
 /// rmdir(2).
 pub async fn sys_rmdir(cur: &Arc<Task>, name: UserPtr<u8>) -> Result<u64> {
-    let name = name.read_path(cur).await?;
-    ops::remove(cur, AT_FDCWD, &name, true).await.map(|()| 0)
+    sys_unlinkat(cur, CWD, name, AT_REMOVEDIR).await
 }
 
 /// unlink(2).

@@ -39,12 +39,9 @@ async fn rw(cur: &Arc<Task>, f: &File, at: Option<u64>, segs: &[IoVec], read: bo
     n.map(|n| n as u64)
 }
 
-fn one(buf: UserPtr<u8>, len: usize) -> [IoVec; 1] {
-    [IoVec { base: buf.addr(), len: len.min(MAX_RW) }]
-}
-
-/// A position argument of pread and friends.
-fn position(f: &File, pos: i64) -> Result<Option<u64>> {
+/// A position argument of pread and friends; `None`: the file's own.
+fn position(f: &File, pos: Option<i64>) -> Result<Option<u64>> {
+    let Some(pos) = pos else { return Ok(None) };
     let pos = u64::try_from(pos).map_err(|_| Errno::EINVAL)?;
     if !f.ops.seekable() {
         return Err(Errno::ESPIPE);
@@ -52,44 +49,63 @@ fn position(f: &File, pos: i64) -> Result<Option<u64>> {
     Ok(Some(pos))
 }
 
+/// A read or write of one buffer.
+async fn plain(
+    cur: &Arc<Task>,
+    fd: Fd,
+    buf: UserPtr<u8>,
+    len: usize,
+    pos: Option<i64>,
+    read: bool,
+) -> Result<u64> {
+    let f = file(cur, fd)?;
+    let at = position(&f, pos)?;
+    rw(cur, &f, at, &[IoVec { base: buf.addr(), len: len.min(MAX_RW) }], read).await
+}
+
+/// A read or write of several buffers.
+async fn vector(
+    cur: &Arc<Task>,
+    fd: Fd,
+    iov: UserPtr<[u64; 2]>,
+    n: usize,
+    pos: Option<i64>,
+    read: bool,
+) -> Result<u64> {
+    let f = file(cur, fd)?;
+    let at = position(&f, pos)?;
+    let segs = import_iovec(cur, iov, n).await?;
+    rw(cur, &f, at, &segs, read).await
+}
+
 /// read(2).
 pub async fn sys_read(cur: &Arc<Task>, fd: Fd, buf: UserPtr<u8>, len: usize) -> Result<u64> {
-    let f = file(cur, fd)?;
-    rw(cur, &f, None, &one(buf, len), true).await
+    plain(cur, fd, buf, len, None, true).await
 }
 
 /// write(2).
 pub async fn sys_write(cur: &Arc<Task>, fd: Fd, buf: UserPtr<u8>, len: usize) -> Result<u64> {
-    let f = file(cur, fd)?;
-    rw(cur, &f, None, &one(buf, len), false).await
+    plain(cur, fd, buf, len, None, false).await
 }
 
 /// pread64(2).
 pub async fn sys_pread64(cur: &Arc<Task>, fd: Fd, buf: UserPtr<u8>, len: usize, pos: i64) -> Result<u64> {
-    let f = file(cur, fd)?;
-    let at = position(&f, pos)?;
-    rw(cur, &f, at, &one(buf, len), true).await
+    plain(cur, fd, buf, len, Some(pos), true).await
 }
 
 /// pwrite64(2).
 pub async fn sys_pwrite64(cur: &Arc<Task>, fd: Fd, buf: UserPtr<u8>, len: usize, pos: i64) -> Result<u64> {
-    let f = file(cur, fd)?;
-    let at = position(&f, pos)?;
-    rw(cur, &f, at, &one(buf, len), false).await
+    plain(cur, fd, buf, len, Some(pos), false).await
 }
 
 /// readv(2).
 pub async fn sys_readv(cur: &Arc<Task>, fd: Fd, iov: UserPtr<[u64; 2]>, n: usize) -> Result<u64> {
-    let f = file(cur, fd)?;
-    let segs = import_iovec(cur, iov, n).await?;
-    rw(cur, &f, None, &segs, true).await
+    vector(cur, fd, iov, n, None, true).await
 }
 
 /// writev(2).
 pub async fn sys_writev(cur: &Arc<Task>, fd: Fd, iov: UserPtr<[u64; 2]>, n: usize) -> Result<u64> {
-    let f = file(cur, fd)?;
-    let segs = import_iovec(cur, iov, n).await?;
-    rw(cur, &f, None, &segs, false).await
+    vector(cur, fd, iov, n, None, false).await
 }
 
 /// preadv(2); the high half of the position is not used on 64-bit machines.
@@ -101,10 +117,7 @@ pub async fn sys_preadv(
     pos: i64,
     _high: u64,
 ) -> Result<u64> {
-    let f = file(cur, fd)?;
-    let at = position(&f, pos)?;
-    let segs = import_iovec(cur, iov, n).await?;
-    rw(cur, &f, at, &segs, true).await
+    vector(cur, fd, iov, n, Some(pos), true).await
 }
 
 /// pwritev(2).
@@ -116,10 +129,7 @@ pub async fn sys_pwritev(
     pos: i64,
     _high: u64,
 ) -> Result<u64> {
-    let f = file(cur, fd)?;
-    let at = position(&f, pos)?;
-    let segs = import_iovec(cur, iov, n).await?;
-    rw(cur, &f, at, &segs, false).await
+    vector(cur, fd, iov, n, Some(pos), false).await
 }
 
 /// RWF_* flags: hints are accepted; those that change the meaning are not there.
@@ -141,10 +151,7 @@ pub async fn sys_preadv2(
     flags: u32,
 ) -> Result<u64> {
     check_rwf(flags)?;
-    let f = file(cur, fd)?;
-    let at = if pos == -1 { None } else { position(&f, pos)? };
-    let segs = import_iovec(cur, iov, n).await?;
-    rw(cur, &f, at, &segs, true).await
+    vector(cur, fd, iov, n, (pos != -1).then_some(pos), true).await
 }
 
 /// pwritev2(2).
@@ -158,10 +165,7 @@ pub async fn sys_pwritev2(
     flags: u32,
 ) -> Result<u64> {
     check_rwf(flags)?;
-    let f = file(cur, fd)?;
-    let at = if pos == -1 { None } else { position(&f, pos)? };
-    let segs = import_iovec(cur, iov, n).await?;
-    rw(cur, &f, at, &segs, false).await
+    vector(cur, fd, iov, n, (pos != -1).then_some(pos), false).await
 }
 
 /// lseek(2).

@@ -52,6 +52,18 @@ fn check(cur: &Task, inode: &Inode, path: Option<&Path>, name: &[u8], write: boo
     Ok(())
 }
 
+async fn checked_name(
+    cur: &Arc<Task>,
+    inode: &Inode,
+    path: Option<&Path>,
+    name: UserPtr<u8>,
+    write: bool,
+) -> Result<Vec<u8>> {
+    let name = read_name(cur, name).await?;
+    check(cur, inode, path, &name, write)?;
+    Ok(name)
+}
+
 type Place = (Arc<Inode>, Option<Path>);
 
 async fn set(
@@ -96,8 +108,7 @@ async fn get(
     out: UserPtr<u8>,
     size: usize,
 ) -> Result<u64> {
-    let name = read_name(cur, name).await?;
-    check(cur, &inode, path.as_ref(), &name, false)?;
+    let name = checked_name(cur, &inode, path.as_ref(), name, false).await?;
     let value = inode.ops.getxattr(&inode, &name).get().await?;
     give(cur, &value, out, size).await
 }
@@ -116,8 +127,7 @@ async fn list(cur: &Arc<Task>, (inode, _): Place, out: UserPtr<u8>, size: usize)
 }
 
 async fn remove(cur: &Arc<Task>, (inode, path): Place, name: UserPtr<u8>) -> Result<u64> {
-    let name = read_name(cur, name).await?;
-    check(cur, &inode, path.as_ref(), &name, true)?;
+    let name = checked_name(cur, &inode, path.as_ref(), name, true).await?;
     inode.ops.removexattr(&inode, &name)?;
     inode.touch_changed();
     Ok(0)
