@@ -32,6 +32,32 @@ pub fn exact_timers() {
     unsafe { libc::prctl(libc::PR_SET_TIMERSLACK, 1usize, 0usize, 0usize, 0usize) };
 }
 
+/// Gives up restartable sequences (rseq(2)), which the C library asks for in every thread and we do not use: the host
+/// writes their words each time it gives the thread a core, and a CPU sleeps and wakes with every system call of a guest.
+pub fn leave_rseq() {
+    const UNREGISTER: usize = 1;
+    const SIGNATURE: usize = 0x5305_3053;
+    unsafe extern "C" {
+        /// Where the C library's rseq area is, counted from the thread pointer (glibc 2.35).
+        static __rseq_offset: isize;
+        static __rseq_size: u32;
+    }
+    let thread: usize;
+    // SAFETY: the first word of a thread's control block on x86-64 is its own address (ELF TLS, variant II).
+    unsafe { std::arch::asm!("mov {}, fs:0", out(reg) thread, options(nostack, readonly, preserves_flags)) };
+    // SAFETY: written once, by the C library before main.
+    let offset = unsafe { __rseq_offset };
+    // SAFETY: as above.
+    let size = unsafe { __rseq_size } as usize;
+    // Registered with 32 bytes, whatever part of them the library says is in use.
+    for len in [size.max(32), 32] {
+        // SAFETY: names this thread's own area; if it is not what was registered, the host refuses.
+        unsafe {
+            libc::syscall(libc::SYS_rseq, thread.wrapping_add_signed(offset), len, UNREGISTER, SIGNATURE)
+        };
+    }
+}
+
 /// Thread id of the calling thread (gettid(2)).
 pub fn gettid() -> i32 {
     rustix::thread::gettid().as_raw_nonzero().get()

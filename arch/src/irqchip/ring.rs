@@ -313,11 +313,13 @@ impl Ring {
             min_wait_usec: 0,
             ts: ts.as_ref().map_or(0, |t| std::ptr::from_ref(t) as u64),
         };
+        let (flags, arg) = match ts {
+            Some(_) => (ENTER_GETEVENTS | ENTER_EXT_ARG, Some(&arg)),
+            None => (ENTER_GETEVENTS, None),
+        };
         // SAFETY: `arg` and the timespec it names are live locals of the layout that EXT_ARG asks for; what the queued
         // entries point to is owned by their slots.
-        let done = unsafe {
-            self.uring.submitter().enter(queued, want, ENTER_GETEVENTS | ENTER_EXT_ARG, Some(&arg))
-        };
+        let done = unsafe { self.uring.submitter().enter(queued, want, flags, arg) };
         match done {
             Ok(_) => Ok(()),
             Err(e) => match e.raw_os_error() {

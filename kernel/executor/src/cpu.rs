@@ -6,8 +6,8 @@ use crate::softirq::Handlers;
 use crate::stats::Counters;
 use crate::{crash, signal, softirq, time};
 use arch::host::{clock, thread};
+use arch::irqchip::Ring;
 use arch::irqchip::probe::{Features, probe};
-use arch::irqchip::{Completion, Ring};
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
@@ -144,6 +144,7 @@ fn cpu_main(
 ) {
     crash::fatal_here();
     thread::exact_timers();
+    thread::leave_rseq();
     if let Some(host) = machine.cpu(id).host_cpu
         && let Err(e) = thread::pin_to(host)
     {
@@ -176,6 +177,8 @@ fn cpu_main(
         runq: RefCell::new(VecDeque::with_capacity(256)),
         ring: RingSlot::new(ring),
         migrate: Cell::new(None),
+        clock: Cell::new(clock::monotonic()),
+        reaped: Cell::new(Vec::with_capacity(REAP_BUDGET)),
     });
     if let Some(init) = init {
         signal::start();
@@ -203,9 +206,8 @@ pub fn shutdown(code: i32) {
 
 fn run(local: &Local) {
     let cpu = local.me();
-    let mut completions: Vec<Completion> = Vec::with_capacity(REAP_BUDGET);
     while !local.machine.stop.load(Ordering::Acquire) {
-        Counters::add(&cpu.counters.rounds, 1);
+        Counters::add_own(&cpu.counters.rounds, 1);
         time::run_due(cpu);
         softirq::run(local);
         for call in cpu.take_calls() {
@@ -220,14 +222,34 @@ fn run(local: &Local) {
                     host_ok(ring.flush());
                 }
             });
+            local.clock.set(clock::monotonic());
         }
-        local.ring.with(|ring| ring.reap(&mut completions, REAP_BUDGET));
-        for c in completions.drain(..) {
-            if let Some(n) = cpu.counters.completions.get(c.kind as usize) {
-                Counters::add(n, 1);
-            }
-            c.deliver();
+        interrupts(local);
+    }
+}
+
+/// Takes what has completed and tells whoever waits for it.
+fn interrupts(local: &Local) {
+    // A handler does not get here again; if it did, it would find an empty list.
+    let mut completions = local.reaped.take();
+    local.ring.with(|ring| ring.reap(&mut completions, REAP_BUDGET));
+    for c in completions.drain(..) {
+        if let Some(n) = local.me().counters.completions.get(c.kind as usize) {
+            Counters::add_own(n, 1);
         }
+        c.deliver();
+    }
+    local.reaped.set(completions);
+}
+
+/// Called by a task that would have to wait now: if nothing else is runnable, sleeps right here until something happens
+/// and takes the interrupts, so that the task can go on at once if that was what it waits for. A round through the run
+/// queue is saved, which a guest that does one short system call after the other feels.
+pub(crate) fn nap(local: &Local) {
+    let cpu = local.me();
+    if local.runq.borrow().is_empty() && !cpu.has_work() && !local.machine.stop.load(Ordering::Acquire) {
+        idle(local);
+        interrupts(local);
     }
 }
 
@@ -247,7 +269,7 @@ fn run_tasks(local: &Local) {
         }
     }
     cpu.queued.store(local.runq.borrow().len(), Ordering::Relaxed);
-    Counters::add(&cpu.counters.tasks_run, ran as u64);
+    Counters::add_own(&cpu.counters.tasks_run, ran as u64);
 }
 
 /// Nothing is runnable: submit what is queued and sleep until a completion, a timer or the doorbell.
@@ -263,8 +285,8 @@ fn idle(local: &Local) {
         cpu.doorbell.prepare_idle();
         // Look again, now that wakers know: see `Doorbell` for why nothing is missed.
         let next = lock(&cpu.timers).next();
-        let now = clock::monotonic();
-        let timeout = next.map(|t| t.since(now));
+        let timeout = next.map(|t| t.since(crate::time::now()));
+        let since = local.clock.get();
         let due = timeout.is_some_and(|t| t.is_zero());
         if due || cpu.has_work() || local.machine.stop.load(Ordering::Acquire) {
             cpu.doorbell.leave_idle();
@@ -275,7 +297,7 @@ fn idle(local: &Local) {
         }
         host_ok(ring.wait(timeout));
         cpu.doorbell.leave_idle();
-        Counters::add(&cpu.counters.idle_ns, (clock::monotonic() - now).as_nanos() as u64);
+        Counters::add_own(&cpu.counters.idle_ns, crate::time::now().since(since).as_nanos() as u64);
         cpu.counters.store_ring(&ring.counters());
     });
 }

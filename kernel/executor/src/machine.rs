@@ -6,8 +6,9 @@ use crate::softirq::Handlers;
 use crate::stats::Counters;
 use crate::task::Home;
 use crate::time::TimerEntry;
-use arch::irqchip::Doorbell;
+use arch::irqchip::{Completion, Doorbell};
 use async_task::Runnable;
+use klib::ktime::Ktime;
 use klib::timerqueue::TimerQueue;
 use std::cell::{Cell, OnceCell, RefCell};
 use std::collections::VecDeque;
@@ -132,6 +133,10 @@ pub(crate) struct Local {
     pub(crate) ring: RingSlot,
     /// Set by a task that is about to move: its new home, taken when it is next queued.
     pub(crate) migrate: Cell<Option<usize>>,
+    /// The clock when it was last read here.
+    pub(crate) clock: Cell<Ktime>,
+    /// Completions being told; kept so that reaping allocates nothing.
+    pub(crate) reaped: Cell<Vec<Completion>>,
 }
 
 impl Local {
@@ -175,9 +180,17 @@ pub(crate) fn expect_machine() -> Arc<Machine> {
     machine().expect("the executor has been started")
 }
 
+/// Calls `f` with the running kernel, without counting a reference on a CPU; panics if there is none.
+fn with_machine<T>(f: impl FnOnce(&Machine) -> T) -> T {
+    with_local(|l| match l {
+        Some(l) => f(&l.machine),
+        None => f(&lock(&MACHINE).clone().expect("the executor has been started")),
+    })
+}
+
 /// Number of CPUs; 0 if the executor does not run.
 pub fn nr_cpus() -> usize {
-    machine().map_or(0, |m| m.cpus.len())
+    with_local(|l| l.map(|l| l.machine.cpus.len())).or_else(|| machine().map(|m| m.cpus.len())).unwrap_or(0)
 }
 
 /// The CPU that the caller runs on. Panics on a foreign thread.
@@ -205,10 +218,10 @@ pub fn least_loaded() -> usize {
 
 /// The load that [`load_add`] has added to a CPU.
 pub fn load_of(cpu: usize) -> isize {
-    expect_machine().cpu(cpu).load.load(Ordering::Relaxed)
+    with_machine(|m| m.cpu(cpu).load.load(Ordering::Relaxed))
 }
 
-/// Adds to (or with a negative number takes from) the load of a CPU, as [`least_loaded`] sees it.
-pub fn load_add(cpu: usize, delta: isize) {
-    expect_machine().cpu(cpu).load.fetch_add(delta, Ordering::Relaxed);
+/// Adds to (or with a negative number takes from) the load of a CPU, as [`least_loaded`] sees it; gives the new one.
+pub fn load_add(cpu: usize, delta: isize) -> isize {
+    with_machine(|m| m.cpu(cpu).load.fetch_add(delta, Ordering::Relaxed)) + delta
 }

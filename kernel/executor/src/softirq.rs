@@ -86,7 +86,7 @@ pub(crate) fn run(local: &Local) {
         pending &= pending - 1;
         let Some(handler) = local.machine.softirqs.get(nr) else { continue };
         if let Some(n) = cpu.counters.softirqs.get(nr) {
-            Counters::add(n, 1);
+            Counters::add_own(n, 1);
         }
         if handler() {
             cpu.softirqs.fetch_or(1 << nr, Ordering::AcqRel);

@@ -31,6 +31,11 @@ impl Counters {
         n.fetch_add(by, Ordering::Relaxed);
     }
 
+    /// As [`add`](Self::add) for a counter that only its own CPU changes: no locked instruction.
+    pub(crate) fn add_own(n: &AtomicU64, by: u64) {
+        n.store(n.load(Ordering::Relaxed).wrapping_add(by), Ordering::Relaxed);
+    }
+
     /// Publishes the ring's own counters (only its thread can read them).
     pub(crate) fn store_ring(&self, r: &RingCounters) {
         self.enters.store(r.enters, Ordering::Relaxed);

@@ -68,13 +68,20 @@ pub(crate) fn run_due(cpu: &Cpu) {
             Some(TimerEntry::Wake(w)) => w.wake(),
             Some(TimerEntry::Call(f)) => f(),
         }
-        Counters::add(&cpu.counters.timers, 1);
+        Counters::add_own(&cpu.counters.timers, 1);
     }
 }
 
 /// CLOCK_MONOTONIC; costs no host call.
 pub fn now() -> Ktime {
-    clock::monotonic()
+    let now = clock::monotonic();
+    with_local(|l| l.map(|l| l.clock.set(now)));
+    now
+}
+
+/// CLOCK_MONOTONIC when this CPU read it last: at the latest when it woke up, or when [`now`] was called.
+pub fn recent() -> Ktime {
+    with_local(|l| l.map(|l| l.clock.get())).unwrap_or_else(now)
 }
 
 /// Waits until an instant ([`Ktime::MAX`]: for ever).

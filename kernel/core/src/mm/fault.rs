@@ -6,6 +6,7 @@ use super::page_cache::PageCache;
 use super::pte::{PageTable, Pte};
 use super::tlb::{Ticket, Tlb};
 use super::vma::{Backing, PROT_EXEC, PROT_READ, PROT_WRITE, Vma};
+use super::walk::Bring;
 use crate::{Errno, Result};
 use arch::mm::MapOp;
 use klib::addr::{PAGE_SIZE, Pfn, RUN_PAGES, RUN_SIZE, page_down};
@@ -45,9 +46,6 @@ pub enum BadFault {
     /// `mem=` is full: the process ends.
     NoMemory,
 }
-
-/// Most runs that a sequential walk gets at one fault (1 MiB).
-const MAX_WINDOW: u32 = 16;
 
 /// Around a fault this much is mapped if it is in memory.
 const WINDOW: u64 = 4 * RUN_SIZE as u64;
@@ -143,7 +141,7 @@ impl MmInner {
         }
         let anon = matches!(vma.backing, Backing::Anon);
         if anon {
-            return self.fault_anon(tlb, page, start, end, map);
+            return self.fault_anon(tlb, page, map);
         }
         let Backing::File { cache, .. } = &vma.backing else { return Err(BadFault::Unmapped) };
         let (cache, pos) = (Arc::clone(cache), vma.file_offset(page));
@@ -165,46 +163,46 @@ impl MmInner {
         Ok(Step::Done(tlb.now()))
     }
 
-    /// Fresh zeroed frames for the rest of a run, or for several runs when faults walk upwards.
-    fn fault_anon(
-        &mut self,
-        tlb: &Tlb,
-        page: u64,
-        start: u64,
-        mut end: u64,
-        map: bool,
-    ) -> Result<Step, BadFault> {
+    /// Fresh zeroed frames for the page and for what `Walk` expects next.
+    fn fault_anon(&mut self, tlb: &Tlb, page: u64, map: bool) -> Result<Step, BadFault> {
         let Some(vma) = self.vmas.find_mut(page) else { return Err(BadFault::Unmapped) };
-        let sequential = vma.next_fault == page && start == page;
-        vma.window = if sequential { (vma.window * 2).clamp(1, MAX_WINDOW) } else { 1 };
-        if map && sequential && vma.window > 1 {
-            let limit = (start / RUN_SIZE as u64 + u64::from(vma.window)) * RUN_SIZE as u64;
-            end = limit.min(vma.end);
-            // Only as far as nothing is there yet.
-            let mut at = start;
-            while at < end && self.pt.run_is_empty(at) {
-                at += RUN_SIZE as u64 - at % RUN_SIZE as u64;
-            }
-            end = end.min(at.max(start + PAGE_SIZE as u64));
-        }
-        vma.next_fault = end;
+        let pt = &mut self.pt;
+        let bring = vma.walk.fault(page, vma.start, vma.end, |at| pt.run_is_empty(at));
         let (read, write) = rights(vma, true);
-        let mut at = start;
-        while at < end {
-            let stop = (at / RUN_SIZE as u64 * RUN_SIZE as u64 + RUN_SIZE as u64).min(end);
-            if let Err(e) = fill_anon(&mut self.pt, at, stop, read, write) {
-                if self.pt.get(page).present() {
-                    break;
+        match bring {
+            Bring::Range { start, end, now } => {
+                let mut at = start;
+                while at < end {
+                    let stop = (at / RUN_SIZE as u64 * RUN_SIZE as u64 + RUN_SIZE as u64).min(end);
+                    if let Err(e) = fill_anon(pt, at, stop, read, write) {
+                        if pt.get(page).present() {
+                            break;
+                        }
+                        // Not even a run is left: the one page, or nothing.
+                        let pfn = frames().alloc(1).map_err(|_| e)?;
+                        pt.set(page, Pte::new(pfn, read, write));
+                        break;
+                    }
+                    at = stop;
                 }
-                // Not even a run is left: the one page, or nothing.
-                let pfn = frames().alloc(1).map_err(|_| e)?;
-                self.pt.set(page, Pte::new(pfn, read, write));
-                break;
+                if map {
+                    map_range(pt, vma, tlb, start, end, now);
+                }
             }
-            at = stop;
+            Bring::Strides { first, stride, count } => {
+                for at in (0..u64::from(count)).map(|k| first + k * stride) {
+                    match frames().alloc(1) {
+                        Ok(pfn) => pt.set(at, Pte::new(pfn, read, write)),
+                        Err(_) if at == page => return Err(BadFault::NoMemory),
+                        Err(_) => break,
+                    };
+                    if map {
+                        map_range(pt, vma, tlb, at, at + PAGE_SIZE as u64, true);
+                    }
+                }
+            }
         }
-        let ticket = if map { map_range(&mut self.pt, vma, tlb, start, end, sequential) } else { tlb.now() };
-        Ok(Step::Done(ticket))
+        Ok(Step::Done(tlb.now()))
     }
 }
 

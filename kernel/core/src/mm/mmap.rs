@@ -5,6 +5,7 @@ use super::frames::frames;
 use super::mm::{MMAP_TOP, Mm, MmInner};
 use super::tlb::{Held, Ticket, Tlb};
 use super::vma::{Backing, MAX_AREAS, Vma};
+use super::walk::Walk;
 use crate::{Errno, Result};
 use arch::mm::MapOp;
 use arch::user::{GUEST_END, GUEST_START};
@@ -116,8 +117,7 @@ impl MmInner {
             dontfork: false,
             wipeonfork: false,
             name: req.name,
-            next_fault: 0,
-            window: 0,
+            walk: Walk::default(),
         });
         Ok(start)
     }

@@ -24,6 +24,7 @@ pub mod syscalls;
 pub mod tlb;
 pub mod user_copy;
 pub mod vma;
+mod walk;
 
 pub use mm::Mm;
 pub use user_copy::FutexKey;

@@ -9,7 +9,7 @@ use super::pte::Leaf;
 use crate::{Errno, Result};
 use arch::mm::{MAPPER_BATCH, MapOp};
 use arch::user::Mapper;
-use executor::irq::{POLLHUP, POLLIN, poll_fd};
+use executor::irq::{POLLHUP, POLLIN, PollStream};
 use klib::addr::Pfn;
 use klib::waitqueue::WaitQueue;
 use parking_lot::Mutex;
@@ -45,7 +45,7 @@ struct Queue {
     /// Frames to be freed when `done` has reached the number.
     quarantine: VecDeque<(u64, Held)>,
     /// The mapper, while nobody drives it.
-    mapper: Option<Mapper>,
+    driver: Option<Driver>,
     dead: bool,
 }
 
@@ -64,7 +64,7 @@ impl Tlb {
                 queued: 0,
                 done: 0,
                 quarantine: VecDeque::new(),
-                mapper: Some(mapper),
+                driver: Some(Driver::new(mapper)),
                 dead: false,
             }),
             progress: WaitQueue::new(),
@@ -126,17 +126,17 @@ impl Tlb {
     /// refused a mapping, and the stub is dead from now on.
     pub async fn flush(&self, ticket: Ticket) -> Result<()> {
         loop {
-            let (mut mapper, batch) = match self.next(ticket) {
+            let (mut driver, batch) = match self.next(ticket) {
                 Next::Done => return Ok(()),
                 Next::Dead => return Err(Errno::EFAULT),
-                Next::Drive(mapper, batch) => (mapper, batch),
+                Next::Drive(driver, batch) => (driver, batch),
                 Next::Wait => {
                     self.progress.wait_until(|| self.moved(ticket).then_some(())).await;
                     continue;
                 }
             };
-            let r = drive(&mut mapper, &batch).await;
-            self.finished(mapper, batch.len() as u64, r);
+            let r = driver.drive(&batch).await;
+            self.finished(driver, batch.len() as u64, r);
             if let Err(e) = r {
                 // A stub that has died, which a hostile guest can bring about at will, is nothing to complain of.
                 let level = if e == Errno::EFAULT { log::Level::Debug } else { log::Level::Error };
@@ -154,18 +154,18 @@ impl Tlb {
         if q.done >= ticket.0 {
             return Next::Done;
         }
-        let Some(mapper) = q.mapper.take() else { return Next::Wait };
+        let Some(driver) = q.driver.take() else { return Next::Wait };
         let n = q.ops.len().min(MAPPER_BATCH);
-        Next::Drive(mapper, q.ops.drain(..n).collect())
+        Next::Drive(driver, q.ops.drain(..n).collect())
     }
 
     /// True if waiting for `ticket` is over, or the mapper wants a driver.
     fn moved(&self, ticket: Ticket) -> bool {
         let q = self.queue.lock();
-        q.dead || q.done >= ticket.0 || q.mapper.is_some()
+        q.dead || q.done >= ticket.0 || q.driver.is_some()
     }
 
-    fn finished(&self, mapper: Mapper, n: u64, r: Result<()>) {
+    fn finished(&self, driver: Driver, n: u64, r: Result<()>) {
         let mut free = Vec::new();
         {
             let mut q = self.queue.lock();
@@ -176,7 +176,7 @@ impl Tlb {
                 q.dead = true;
                 q.ops.clear();
             } else {
-                q.mapper = Some(mapper);
+                q.driver = Some(driver);
                 while q.quarantine.front().is_some_and(|(at, _)| *at <= q.done) {
                     free.extend(q.quarantine.pop_front().map(|(_, p)| p));
                 }
@@ -203,26 +203,45 @@ enum Next {
     Done,
     Dead,
     /// Nobody drives the mapper: the finder does.
-    Drive(Mapper, Vec<MapOp>),
+    Drive(Driver, Vec<MapOp>),
     Wait,
 }
 
-/// Runs one batch. `EFAULT`: the mapper is gone.
-async fn drive(mapper: &mut Mapper, batch: &[MapOp]) -> Result<()> {
-    if mapper.begin(batch).is_err() {
-        return Err(Errno::EFAULT);
+/// The mapper, and what announces its reports.
+struct Driver {
+    /// Dropped first: the descriptor that it polls is the mapper's.
+    reports: PollStream,
+    mapper: Mapper,
+}
+
+impl Driver {
+    fn new(mapper: Mapper) -> Self {
+        let mut reports = PollStream::new(mapper.fd().as_raw_fd(), POLLIN);
+        reports.set_nap(true);
+        Self { reports, mapper }
     }
-    loop {
-        let ready = poll_fd(mapper.fd().as_raw_fd(), POLLIN).await.map_err(|_| Errno::EFAULT)?;
-        if ready & POLLIN != 0 {
-            match mapper.finish() {
-                Err(Errno::ENOENT) => {}
-                Err(Errno::ENOMEM) => return Err(Errno::ENOMEM),
-                Err(_) => return Err(Errno::EFAULT),
-                Ok(()) => return Ok(()),
-            }
-        } else if ready & POLLHUP != 0 {
+
+    /// Runs one batch. `EFAULT`: the mapper is gone.
+    async fn drive(&mut self, batch: &[MapOp]) -> Result<()> {
+        if self.mapper.begin(batch).is_err() {
             return Err(Errno::EFAULT);
+        }
+        loop {
+            let e = self.reports.next().await.map_err(|_| Errno::EFAULT)?;
+            let ready = match e.unproven {
+                true => u32::from(self.mapper.fd().poll_now(POLLIN as u16).map_err(|_| Errno::EFAULT)?),
+                false => e.events,
+            };
+            if ready & POLLIN != 0 {
+                match self.mapper.finish() {
+                    Err(Errno::ENOENT) => self.reports.restart(),
+                    Err(Errno::ENOMEM) => return Err(Errno::ENOMEM),
+                    Err(_) => return Err(Errno::EFAULT),
+                    Ok(()) => return Ok(()),
+                }
+            } else if ready & POLLHUP != 0 {
+                return Err(Errno::EFAULT);
+            }
         }
     }
 }

@@ -1,6 +1,7 @@
 //! Areas of an address space: what a guest has mapped where.
 
 use super::page_cache::PageCache;
+use super::walk::Walk;
 use crate::fs::file::File;
 use klib::addr::PAGE_SHIFT;
 use std::collections::BTreeMap;
@@ -50,10 +51,8 @@ pub struct Vma {
     pub wipeonfork: bool,
     /// Name in /proc/PID/maps for areas without a file: `[heap]`, `[stack]`, ...
     pub name: &'static str,
-    /// Where the next fault of a sequential walk is expected, and how many runs it will be given.
-    pub next_fault: u64,
-    /// See [`next_fault`](Self::next_fault).
-    pub window: u32,
+    /// Where faults of anonymous memory seem to go.
+    pub walk: Walk,
 }
 
 impl Vma {
@@ -251,8 +250,7 @@ mod tests {
             dontfork: false,
             wipeonfork: false,
             name: "",
-            next_fault: 0,
-            window: 0,
+            walk: Walk::default(),
         }
     }
 

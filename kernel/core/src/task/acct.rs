@@ -3,6 +3,7 @@
 //! What counts as running is the time between two such changes; time in which the host gave the core to somebody
 //! else is in it. DIFFERS: Linux leaves that out.
 
+use klib::ktime::Ktime;
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering::Relaxed};
 
 const KERNEL: u8 = 0;
@@ -24,8 +25,8 @@ impl Account {
         Self { since_ns: AtomicU64::new(now_ns), ..Self::default() }
     }
 
-    fn switch(&self, mode: u8) {
-        let now = executor::time::now().as_ns();
+    fn switch(&self, mode: u8, now: Ktime) {
+        let now = now.as_ns();
         let (user, system) = self.read_at(now);
         self.user_ns.store(user, Relaxed);
         self.system_ns.store(system, Relaxed);
@@ -35,17 +36,22 @@ impl Account {
 
     /// The task goes to user mode.
     pub fn enter_user(&self) {
-        self.switch(USER);
+        self.switch(USER, executor::time::now());
     }
 
-    /// The task has trapped, or goes on after a sleep.
+    /// The task has trapped: the CPU has looked at the clock when that woke it.
     pub fn enter_kernel(&self) {
-        self.switch(KERNEL);
+        self.switch(KERNEL, executor::time::recent());
+    }
+
+    /// The task goes on after a sleep.
+    pub fn wake(&self) {
+        self.switch(KERNEL, executor::time::now());
     }
 
     /// The task waits for something.
     pub fn sleep(&self) {
-        self.switch(ASLEEP);
+        self.switch(ASLEEP, executor::time::now());
     }
 
     fn read_at(&self, now: u64) -> (u64, u64) {
@@ -78,7 +84,7 @@ mod tests {
         std::thread::sleep(std::time::Duration::from_millis(2));
         let (u2, s2) = a.read();
         assert!(u2 - u >= 2_000_000 && s2 == s);
-        a.enter_kernel();
+        a.wake();
         std::thread::sleep(std::time::Duration::from_millis(2));
         assert!(a.read().1 - s >= 2_000_000);
     }

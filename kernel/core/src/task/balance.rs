@@ -22,9 +22,9 @@ const PAIR_SPAN: Duration = Duration::from_millis(8);
 
 static WATCHING: AtomicBool = AtomicBool::new(false);
 
-/// Called when a thread enters user mode on `cpu`.
-pub fn entered(cpu: usize) {
-    if executor::load_of(cpu) >= 2 && !WATCHING.load(Ordering::Relaxed) && idle_cpu().is_some() {
+/// Called when a thread enters user mode on a CPU; `load` of them are there now.
+pub fn entered(load: isize) {
+    if load >= 2 && !WATCHING.load(Ordering::Relaxed) && idle_cpu().is_some() {
         watch();
     }
 }

@@ -13,7 +13,7 @@ use crate::signal::{self, AfterCall, Delivered};
 use crate::syscall::{SyscallArgs, dispatch};
 use crate::{Errno, Result};
 use arch::user::{FaultInfo, Trap, UserRegs, UserThread};
-use executor::irq::{POLLHUP, POLLIN, poll_fd};
+use executor::irq::{POLLHUP, POLLIN, PollStream};
 use std::os::fd::AsRawFd;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -24,7 +24,8 @@ use uapi::raw::general as c;
 pub fn start(task: Arc<Task>, user: UserThread, regs: UserRegs, fpu: Vec<u8>, cpu: usize) {
     task.cpu.store(cpu as u32, Ordering::Relaxed);
     executor::spawn_on(cpu, async move {
-        let mut t = Thread { task, user };
+        let trap = PollStream::new(user.fd().as_raw_fd(), POLLIN);
+        let mut t = Thread { task, user, trap };
         t.live(regs, fpu).await;
         t.end().await;
     });
@@ -41,6 +42,8 @@ enum Next {
 struct Thread {
     task: Arc<Task>,
     user: UserThread,
+    /// Announces the next trap.
+    trap: PollStream,
 }
 
 impl Thread {
@@ -69,6 +72,7 @@ impl Thread {
         }
         drop(fpu);
         loop {
+            self.trap.set_nap(true);
             let trap = self.next_trap().await;
             sched::leave_user(&self.task);
             if self.task.move_to.load(Ordering::Relaxed) != 0 {
@@ -103,7 +107,7 @@ impl Thread {
     }
 
     async fn next_trap(&mut self) -> Result<Trap> {
-        trap_of(&mut self.user).await
+        trap_of(&mut self.user, &mut self.trap).await
     }
 
     async fn handle(&mut self, trap: Trap) -> Result<Next> {
@@ -148,6 +152,7 @@ impl Thread {
     async fn fetch_registers(&mut self) -> Result<()> {
         self.user.kick();
         self.user.finish_syscall(0)?;
+        self.trap.set_nap(false);
         let deadline = executor::time::now() + sched::KICK_PATIENCE;
         match executor::time::timeout(Some(deadline), self.next_trap()).await {
             Some(Ok(Trap::Kicked)) => Ok(()),
@@ -256,6 +261,7 @@ impl Thread {
         match crate::syscall::strace::traced_exec(&task, call, exec::exec_call(&task, call)).await {
             Ok(Exec { thread, regs, old }) => {
                 if let Some(thread) = thread {
+                    self.trap = PollStream::new(thread.fd().as_raw_fd(), POLLIN);
                     let before = std::mem::replace(&mut self.user, thread);
                     // The old address space lives on in a vfork parent: its host thread serves again there.
                     if let Some(old) = old.filter(|o| Arc::strong_count(o) > 1) {
@@ -288,7 +294,8 @@ impl Thread {
     }
 
     async fn end(self) {
-        let Self { task, user } = self;
+        let Self { task, user, trap } = self;
+        drop(trap);
         let space = task.try_mm().map(|m| Arc::clone(&m.space));
         exit::exit_task(&task).await;
         if let Some(space) = space {
@@ -309,7 +316,8 @@ async fn retire(space: &Arc<Space>, mut user: UserThread) {
             return;
         }
         let deadline = executor::time::now() + sched::KICK_PATIENCE;
-        let answer = executor::time::timeout(Some(deadline), trap_of(&mut user));
+        let mut trap = PollStream::new(user.fd().as_raw_fd(), POLLIN);
+        let answer = executor::time::timeout(Some(deadline), trap_of(&mut user, &mut trap));
         if !matches!(answer.await, Some(Ok(Trap::Kicked))) {
             if !space.tlb.is_dead() {
                 // It runs on although its guest thread is over, or reports what the stub's handler never does.
@@ -322,12 +330,15 @@ async fn retire(space: &Arc<Space>, mut user: UserThread) {
 }
 
 /// Waits for the next trap of a host thread. `ESRCH`: it is gone.
-async fn trap_of(user: &mut UserThread) -> Result<Trap> {
+async fn trap_of(user: &mut UserThread, poll: &mut PollStream) -> Result<Trap> {
     loop {
-        let ready = poll_fd(user.fd().as_raw_fd(), POLLIN).await?;
+        let e = poll.next().await?;
+        // To take a notification that is not there would wait for the next one, and the CPU with it.
+        let ready = if e.unproven { u32::from(user.fd().poll_now(POLLIN as u16)?) } else { e.events };
         if ready & POLLIN != 0 {
             match user.recv() {
-                Err(Errno::ENOENT) => {}
+                // Withdrawn. What else there is to know, arming tells.
+                Err(Errno::ENOENT) => poll.restart(),
                 r => return r,
             }
         } else if ready & POLLHUP != 0 {

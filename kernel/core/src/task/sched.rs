@@ -36,8 +36,8 @@ pub fn enter_user(task: &Task) -> bool {
         return false;
     }
     let cpu = task.cpu.load(Ordering::Relaxed) as usize;
-    executor::load_add(cpu, 1);
-    super::balance::entered(cpu);
+    let load = executor::load_add(cpu, 1);
+    super::balance::entered(load);
     task.acct.enter_user();
     true
 }

@@ -195,7 +195,7 @@ impl Task {
         if was == b'R' && state != b'R' {
             self.acct.sleep();
         } else if was != b'R' && state == b'R' {
-            self.acct.enter_kernel();
+            self.acct.wake();
         }
     }
 

@@ -1,6 +1,7 @@
 //! Waiting for the host: every operation is asked of the ring of the CPU that asks, and a completion is an interrupt.
 //!
-//! * [`poll_fd`], [`PollFd`]: one-shot readiness, cheap to use again and again. [`poll_standing`]: readiness as interrupts.
+//! * [`poll_fd`], [`PollFd`]: one-shot readiness, cheap to use again and again. [`PollStream`],
+//!   [`poll_standing`]: readiness that keeps coming, awaited or as interrupts.
 //! * [`read_at`], [`write_at`], [`read_fd`], [`write_fd`], [`fsync`], ...: futures of one operation with owned buffers.
 //! * [`RxStream`]: frames that arrive in provided slots; [`TxQueue`]: frames that leave in order, in batches.
 //!
@@ -9,6 +10,7 @@
 mod file;
 mod poll;
 mod rx;
+mod stream;
 mod tx;
 
 pub use arch::irqchip::{IoMem, IoSource, MAX_SEGMENTS, RxSlot, Segments};
@@ -18,6 +20,7 @@ pub use file::{
 };
 pub use poll::{PollFd, Standing, poll_fd, poll_standing};
 pub use rx::{RxConfig, RxKind, RxStream};
+pub use stream::{PollEvent, PollStream};
 pub use tx::{TxDone, TxKind, TxQueue};
 
 use crate::machine::with_local;
