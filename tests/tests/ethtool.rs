@@ -275,6 +275,8 @@ fn every_command_answers_as_the_manual_shows() {
          `host_calls` and `host_waits` are those of all CPUs.\n\
          - Carrier, speed and duplex are those of the interface on the host behind tap, hybrid and raw.\n\
          - `-t` puts headers on and takes them off in memory, cuts a super-frame and looks at the link; nothing is sent.\n\
+         - `-K` acts at once, on connections that are there too. What the device does not cut the stack or the driver cuts at the last moment, \
+         so `tso off` puts MTU frames on the wire; `gso off` is kept and changes nothing besides, since TCP hands over super-frames either way.\n\
          - `-f` takes a classic BPF program from the guest's /lib/firmware if the line of the NIC has `bpfflash=1`; a wrong or missing file leaves the old program in force.\n\n\
          ## tap\n\n",
     );

@@ -171,10 +171,17 @@ impl Queues {
         notify: impl Fn() + Clone + Send + Sync + 'static,
     ) -> Result<Self> {
         let (tx, done) = (old.tx.clone(), Arc::clone(&old.done));
+        let load = |n: &AtomicU64| n.load(Ordering::Relaxed);
+        let counts: Vec<_> = old.rx.iter().map(|l| (load(&l.frames), load(&l.bytes))).collect();
         drop(old);
         let mut rx = Vec::new();
         for end in transport.lanes().into_iter().filter_map(|l| l.rx) {
-            rx.push(RxLane::start(end, slots, transport.framing(), false, notify.clone())?);
+            let lane = RxLane::start(end, slots, transport.framing(), false, notify.clone())?;
+            // They count since link-up.
+            let (frames, bytes) = counts.get(rx.len()).copied().unwrap_or_default();
+            lane.frames.store(frames, Ordering::Relaxed);
+            lane.bytes.store(bytes, Ordering::Relaxed);
+            rx.push(lane);
         }
         Ok(Self { rx, tx, done, next: AtomicUsize::new(0) })
     }

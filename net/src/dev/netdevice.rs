@@ -26,7 +26,8 @@ bitflags! {
         const USO = 1 << 6;
         /// Received frames may be super-frames (Linux: `rx-gro-hw`).
         const LRO = 1 << 7;
-        /// The stack may build super-frames, which are cut in software where the device does not.
+        /// The stack cuts super-frames in software where the device does not. TCP builds them either way, since a connection
+        /// keeps the size it began with.
         const GSO = 1 << 8;
     }
 }

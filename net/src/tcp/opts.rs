@@ -3,7 +3,6 @@
 use super::ehash::FlowKey;
 use super::flow::FlowConfig;
 use super::loss::Algorithm;
-use crate::dev::Features;
 use crate::netns::Net;
 use uapi::Result;
 
@@ -86,7 +85,7 @@ impl Net {
             key: *key,
             mtu: route.mtu as usize,
             // Devices that cannot cut super-frames get them cut in software at the last moment.
-            gso_max: if route.dev.is_loopback() || !route.dev.features().contains(Features::GSO) {
+            gso_max: if route.dev.is_loopback() {
                 0
             } else {
                 (route.dev.drv.gso_max_size() as usize).min(65_500)
