@@ -1,3 +1,5 @@
+//! Tests of the page table.
+
 use super::*;
 use crate::mm::frames;
 use arch::mm::PhysMem;
