@@ -30,7 +30,7 @@ const DEFAULTS: &[(&str, &str)] = &[
     ("ipv4/tcp_available_congestion_control", Algorithm::NAMES),
     ("ipv4/tcp_allowed_congestion_control", Algorithm::NAMES),
     ("ipv4/tcp_sack", "1"),
-    ("ipv4/tcp_timestamps", "0"),
+    ("ipv4/tcp_timestamps", "1"),
     ("ipv4/tcp_window_scaling", "1"),
     ("ipv4/tcp_fin_timeout", "60"),
     ("ipv4/tcp_keepalive_time", "7200"),

@@ -54,6 +54,10 @@ fn run(name: &str, mut sim: Sim, to: &str) {
 #[ignore = "a measurement"]
 fn throughput_of_two_stacks_in_one_thread() {
     run("v4 super-frames", Sim::new(TSO, TSO), "10.0.0.2:1");
+    let sim = Sim::new(TSO, TSO);
+    sim.a.net.sysctl_set("ipv4/tcp_timestamps", "1").unwrap();
+    sim.b.net.sysctl_set("ipv4/tcp_timestamps", "1").unwrap();
+    run("v4 super-frames, timestamps", sim, "10.0.0.2:1");
     run("v6 super-frames", Sim::new(TSO, TSO), "[fd00::2]:1");
     run("v4 MTU frames, offloaded csum", Sim::new(Features::HW_CSUM, Features::RXCSUM), "10.0.0.2:1");
     run("v4 MTU frames, software GRO", Sim::new(Features::empty(), Features::GRO), "10.0.0.2:1");

@@ -360,9 +360,8 @@ fn a_router_that_carries_less_is_believed() {
     assert!([948, 960].contains(&word(&info, 16)), "segment size {}", word(&info, 16));
     assert!(word(&info, 80) >= 10, "the window did not fall: {}", word(&info, 80));
     assert_eq!(u16::from_ne_bytes([info[240], info[241]]), 0, "time-outs");
-    let d = TcpSock::new(&sim.a.net, Family::V4);
-    let _ = d.connect("10.0.0.2:5201".parse().unwrap());
-    assert!([948, 960].contains(&d.mss()) || d.mss() == 536, "new connections know it: {}", d.mss());
+    let known = sim.a.net.pmtu.limit("10.0.0.2".parse().unwrap(), 1500, sim.a.net.now());
+    assert_eq!(known, 1000, "new connections know it");
 }
 
 #[test]

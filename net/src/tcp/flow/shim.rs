@@ -112,10 +112,14 @@ impl Flow {
         let mut echo = None;
         if let (Some(ts), Some((val, ecr))) = (&mut self.port.ts, opts.ts) {
             if ts.is_old(val, now) {
-                self.answer(now);
+                // Only what takes sequence space is answered: two ends that both think so would answer each other for ever.
+                if seg.seq_len() > 0 {
+                    self.answer(now);
+                }
                 return Show::Done;
             }
-            if le(seg.seq, self.port.sent.rcv_nxt) {
+            let last = self.port.sent.rcv_nxt;
+            if le(seg.seq, last) && !lt(seg.seq.wrapping_add(seg.seq_len()), last) {
                 ts.set(val, now);
             }
             echo = ts.age(ecr, now);
