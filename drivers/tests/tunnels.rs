@@ -9,6 +9,7 @@ use drivers::vector::{Vector, VectorConfig};
 use executor::hrtimer::Hrtimer;
 use executor::softirq::{self, SoftirqVec};
 use klib::ktime::Ktime;
+use net::dev::Dev;
 use net::{CsumStatus, GsoInfo, GsoType, IfAddr, Net, NetHost, Skb};
 use std::net::{IpAddr, SocketAddr};
 use std::process::Command;
@@ -237,7 +238,7 @@ impl Peer {
         }
     }
 
-    async fn next(&mut self, what: &str) -> Vec<u8> {
+    async fn next(&mut self, dev: &Dev, what: &str) -> Vec<u8> {
         let end = Instant::now() + LIMIT;
         let mut buf = vec![0; 70_000];
         loop {
@@ -245,7 +246,14 @@ impl Peer {
                 self.seen += 1;
                 return buf[self.skip..n].to_vec();
             }
-            assert!(Instant::now() < end, "waited {LIMIT:?} for {what}");
+            if Instant::now() >= end {
+                let counters: Vec<_> = dev.drv.ethtool().stats().into_iter().filter(|s| s.1 > 0).collect();
+                panic!(
+                    "waited {LIMIT:?} for {what}; {} messages so far; {:?} {counters:?}",
+                    self.seen,
+                    dev.stats()
+                );
+            }
             executor::time::sleep(Duration::from_millis(1)).await;
         }
     }
@@ -272,7 +280,7 @@ fn super_frame(pool: &Arc<net::SkbPool>) -> Skb {
     skb
 }
 
-async fn drive(case: &Case, n: usize, dev: Arc<net::dev::Dev>, mut peer: Peer) {
+async fn drive(case: &Case, n: usize, dev: Arc<Dev>, mut peer: Peer) {
     let net = NET.get().expect("stack");
     let (guest, host) = ([10, 92, n as u8, 2], [10, 92, n as u8, 1]);
     net.set_link_up(dev.ifindex, true).expect("up");
@@ -287,7 +295,7 @@ async fn drive(case: &Case, n: usize, dev: Arc<net::dev::Dev>, mut peer: Peer) {
     // The device may have said other things before.
     let reply = arp(true, GUEST_MAC, guest, PEER_MAC, host);
     loop {
-        let msg = peer.next("the answer to ARP").await;
+        let msg = peer.next(&dev, "the answer to ARP").await;
         let head = peer.head(case);
         assert_eq!(&msg[..head.len().min(msg.len())], head, "{}: message {}", case.line, peer.seen);
         if msg[head.len()..] == reply {
@@ -305,7 +313,7 @@ async fn drive(case: &Case, n: usize, dev: Arc<net::dev::Dev>, mut peer: Peer) {
     dev.drv.flush();
     let mut payload = Vec::new();
     while payload.len() < 5000 {
-        let msg = peer.next("a segment").await;
+        let msg = peer.next(&dev, "a segment").await;
         let head = peer.head(case);
         assert_eq!(&msg[..head.len()], head, "{}: message {}", case.line, peer.seen);
         let frame = &msg[head.len()..];
