@@ -1,5 +1,6 @@
 //! The life of a CPU: start, the loop, idle, the end.
 
+use crate::haltpoll::{self, HaltPoll};
 use crate::irq::RingSlot;
 use crate::machine::{Cpu, Local, Machine, become_cpu, lock, publish, with_local};
 use crate::softirq::Handlers;
@@ -178,6 +179,7 @@ fn cpu_main(
         ring: RingSlot::new(ring),
         migrate: Cell::new(None),
         clock: Cell::new(clock::monotonic()),
+        haltpoll: HaltPoll::default(),
         reaped: Cell::new(Vec::with_capacity(REAP_BUDGET)),
     });
     if let Some(init) = init {
@@ -295,18 +297,21 @@ fn idle(local: &Local) {
             }
             return;
         }
-        host_ok(ring.wait(timeout));
+        // A thread of ours that runs guest code needs this core.
+        if cpu.added_load() > 0 || !local.haltpoll.wanted() || !host_ok(haltpoll::poll(local, ring)) {
+            host_ok(ring.wait(timeout));
+        }
         cpu.doorbell.leave_idle();
-        Counters::add_own(&cpu.counters.idle_ns, crate::time::now().since(since).as_nanos() as u64);
+        let idle = crate::time::now().since(since);
+        local.haltpoll.waited(idle);
+        Counters::add_own(&cpu.counters.idle_ns, idle.as_nanos() as u64);
         cpu.counters.store_ring(&ring.counters());
     });
 }
 
 /// The calls that drive the ring fail only if we use it wrongly or the host breaks it: there is no going on.
-fn host_ok(r: klib::Result<()>) {
-    if let Err(e) = r {
-        panic!("io_uring_enter: {}", e.text());
-    }
+fn host_ok<T>(r: klib::Result<T>) -> T {
+    r.unwrap_or_else(|e| panic!("io_uring_enter: {}", e.text()))
 }
 
 /// Ends a CPU: drops its tasks while the ring can still cancel what they wait for, then the ring.

@@ -18,6 +18,7 @@
 pub mod blocking;
 mod cpu;
 pub mod crash;
+mod haltpoll;
 pub mod hrtimer;
 pub mod irq;
 mod machine;

@@ -104,6 +104,11 @@ impl Cpu {
             || self.softirqs.load(Ordering::Acquire) > 0
     }
 
+    /// What [`load_add`] has added.
+    pub(crate) fn added_load(&self) -> isize {
+        self.load.load(Ordering::Relaxed)
+    }
+
     fn load(&self) -> isize {
         let queued = self.queued.load(Ordering::Relaxed) + self.inbox_len.load(Ordering::Relaxed);
         self.load.load(Ordering::Relaxed) + queued as isize
@@ -133,6 +138,7 @@ pub(crate) struct Local {
     pub(crate) ring: RingSlot,
     /// Set by a task that is about to move: its new home, taken when it is next queued.
     pub(crate) migrate: Cell<Option<usize>>,
+    pub(crate) haltpoll: crate::haltpoll::HaltPoll,
     /// The clock when it was last read here.
     pub(crate) clock: Cell<Ktime>,
     /// Completions being told; kept so that reaping allocates nothing.
@@ -218,7 +224,7 @@ pub fn least_loaded() -> usize {
 
 /// The load that [`load_add`] has added to a CPU.
 pub fn load_of(cpu: usize) -> isize {
-    with_machine(|m| m.cpu(cpu).load.load(Ordering::Relaxed))
+    with_machine(|m| m.cpu(cpu).added_load())
 }
 
 /// Adds to (or with a negative number takes from) the load of a CPU, as [`least_loaded`] sees it; gives the new one.

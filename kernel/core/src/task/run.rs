@@ -131,6 +131,7 @@ impl Thread {
             let after = signal::after_syscall(&task, result).await;
             match after {
                 AfterCall::Return(rax) => {
+                    executor::irq::submit_now();
                     if sched::enter_user(&task) {
                         return self.user.finish_syscall(rax).map(|()| Next::Running);
                     }

@@ -67,6 +67,17 @@ fn with_ring<T>(f: impl FnOnce(&mut Ring, usize) -> T) -> Option<T> {
     with_local(|l| l.and_then(|l| l.ring.with(|r| f(r, l.id))))
 }
 
+/// Hands what this CPU has queued to the host now, instead of with its next call. Before a guest thread is let go on: a
+/// frame is on its way while the guest returns from the call that made it.
+pub fn submit_now() {
+    with_ring(|ring, _| {
+        if ring.wants_flush() {
+            // What goes wrong shows at the next call, which must not fail.
+            let _ = ring.flush();
+        }
+    });
+}
+
 /// An operation under way on the ring of a CPU.
 #[derive(Clone, Copy)]
 struct Place {
