@@ -217,7 +217,7 @@ fn run(local: &Local) {
         }
         run_tasks(local);
         if local.runq.borrow().is_empty() && !cpu.has_work() {
-            idle(local);
+            idle(local, false);
         } else {
             local.ring.with(|ring| {
                 if ring.wants_flush() {
@@ -250,7 +250,7 @@ fn interrupts(local: &Local) {
 pub(crate) fn nap(local: &Local) {
     let cpu = local.me();
     if local.runq.borrow().is_empty() && !cpu.has_work() && !local.machine.stop.load(Ordering::Acquire) {
-        idle(local);
+        idle(local, true);
         interrupts(local);
     }
 }
@@ -274,8 +274,9 @@ fn run_tasks(local: &Local) {
     Counters::add_own(&cpu.counters.tasks_run, ran as u64);
 }
 
-/// Nothing is runnable: submit what is queued and sleep until a completion, a timer or the doorbell.
-fn idle(local: &Local) {
+/// Nothing is runnable: submit what is queued and sleep until a completion, a timer or the doorbell. `here`: for a host
+/// thread of ours that needs this core to go on.
+fn idle(local: &Local, here: bool) {
     let cpu = local.me();
     local.ring.with(|ring| {
         if ring.has_completions() {
@@ -297,13 +298,16 @@ fn idle(local: &Local) {
             }
             return;
         }
-        // A thread of ours that runs guest code needs this core.
-        if cpu.added_load() > 0 || !local.haltpoll.wanted() || !host_ok(haltpoll::poll(local, ring)) {
+        // Guest code needs the core, too.
+        let here = here || cpu.added_load() > 0;
+        if here || !local.haltpoll.wanted() || !host_ok(haltpoll::poll(local, ring, timeout)) {
             host_ok(ring.wait(timeout));
         }
         cpu.doorbell.leave_idle();
         let idle = crate::time::now().since(since);
-        local.haltpoll.waited(idle);
+        if !here {
+            local.haltpoll.waited(idle);
+        }
         Counters::add_own(&cpu.counters.idle_ns, idle.as_nanos() as u64);
         cpu.counters.store_ring(&ring.counters());
     });

@@ -3,7 +3,7 @@
 //! A wake-up from another core costs tens of microseconds where cores are virtual: an interrupt between them, and a halt
 //! to leave. A request/response pair whose other half runs on another core pays that twice a round. A CPU whose waits
 //! end again and again within such a time therefore waits awake, and stops as soon as that is in vain. It sleeps
-//! whenever a guest thread of its own could run meanwhile, so nothing but idle time of the host is spent; a peer that the
+//! whenever a host thread of its own could run meanwhile (guest code, a mapper), so nothing but idle time of the host is spent; a peer that the
 //! host has put on this core is out of luck for two waits, and not asked to wait again.
 
 use crate::machine::Local;
@@ -43,11 +43,12 @@ impl HaltPoll {
     }
 }
 
-/// Waits awake until something has happened (true), or in vain.
-pub(crate) fn poll(local: &Local, ring: &mut Ring) -> klib::Result<bool> {
+/// Waits awake, no longer than `timeout`, until something has happened (true), or in vain.
+pub(crate) fn poll(local: &Local, ring: &mut Ring, timeout: Option<Duration>) -> klib::Result<bool> {
     let cpu = local.me();
     ring.flush()?;
-    let until = crate::time::now() + LIMIT;
+    let limit = timeout.map_or(LIMIT, |t| t.min(LIMIT));
+    let until = crate::time::now() + limit;
     loop {
         for _ in 0..32 {
             std::hint::spin_loop();
