@@ -73,6 +73,8 @@ pub struct Conn {
     net: Weak<Net>,
     inner: Mutex<Inner>,
     backlog: Mutex<Backlog>,
+    /// Holders of the lock, and who waits for it, that do no work with it.
+    peekers: AtomicU32,
     /// Something happened that whoever has the lock must look at: a timer, room in the device.
     kicked: AtomicBool,
     /// Poll bits to wake with once the lock is free.
@@ -119,6 +121,7 @@ impl Conn {
                 scratch: VecDeque::new(),
             }),
             backlog: Mutex::default(),
+            peekers: AtomicU32::new(0),
             kicked: AtomicBool::new(false),
             events: AtomicU32::new(0),
             rcvbuf,
@@ -143,7 +146,12 @@ impl Conn {
     /// Does what waits, unless somebody else holds the connection: then they do it.
     pub(crate) fn poll(self: &Arc<Self>, net: &Net) {
         while self.has_work() {
-            let Some(mut g) = self.inner.try_lock() else { return };
+            let mut g = match self.inner.try_lock() {
+                Some(g) => g,
+                // Somebody who only looks may hold it; that is soon over.
+                None if self.peekers.load(Ordering::SeqCst) > 0 => self.inner.lock(),
+                None => return,
+            };
             self.run(&mut g, net);
             drop(g);
             self.wake();
@@ -163,7 +171,11 @@ impl Conn {
 
     /// Looks at the connection, changing nothing that would have to be sent.
     pub(super) fn peek<R>(&self, f: impl FnOnce(&mut Inner) -> R) -> R {
-        f(&mut self.inner.lock())
+        // Who finds the lock taken leaves the work to the holder, and this one does none: see `poll`.
+        self.peekers.fetch_add(1, Ordering::SeqCst);
+        let r = f(&mut self.inner.lock());
+        self.peekers.fetch_sub(1, Ordering::SeqCst);
+        r
     }
 
     /// State, unacknowledged and unread bytes.

@@ -1,5 +1,5 @@
 //! Encapsulations of tunnels: the bytes between the outer header of the host and the inner Ethernet frame. No I/O; whatever
-//! a message says is hostile, and what does not fit is a [`DropReason`](super::header::DropReason), never a panic.
+//! a message says is hostile, and what does not fit is a [`DropReason`], never a panic.
 //!
 //! One file each, all of them [`Header`](super::header::Header)s: [`Gre`], [`L2tpv3`], [`Vxlan`], [`VxlanGpe`] (with
 //! [`Nsh`] inside), [`Geneve`]; [`OverIpv4`] takes off the outer header that raw IPv4 sockets hand

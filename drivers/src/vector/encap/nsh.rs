@@ -50,7 +50,7 @@ impl Nsh {
         Ok((Self { path: path >> 8, index: path as u8 }, at))
     }
 
-    /// Writes the header for an Ethernet frame, without metadata; `out` has [`NSH_LEN`] bytes.
+    /// Writes the header for an Ethernet frame, without metadata; `out` has `NSH_LEN` bytes.
     pub fn write(&self, out: &mut [u8]) {
         let mut w = Writer(out);
         w.put(&(TTL << 6 | 2).to_be_bytes());

@@ -53,10 +53,13 @@ fn sets(cmd: u8) -> bool {
     matches!(cmd, 3 | 5 | 8 | 10 | 12 | 14 | 16 | 18 | 20 | 22 | 24 | 26 | 27 | 30 | 35)
 }
 
+/// Writes what is told of a device; the flag is that of compact bitsets.
+type Tell = fn(&Dev, &mut Msg, bool) -> Result<(), Nack>;
+
 /// What a command does.
 enum Action {
     /// Tells something of a device.
-    Tell(fn(&Dev, &mut Msg, bool) -> Result<(), Nack>),
+    Tell(Tell),
     /// Tells strings.
     Strings,
     /// Changes something of a device; true if it is to be announced.
@@ -167,7 +170,7 @@ pub fn features_changed(dev: &Dev) {
 }
 
 /// The command that tells what `cmd` changes.
-fn teller(cmd: u8) -> Option<fn(&Dev, &mut Msg, bool) -> Result<(), Nack>> {
+fn teller(cmd: u8) -> Option<Tell> {
     COMMANDS.iter().find_map(|c| match c.action {
         Action::Tell(f) if c.cmd + 1 == cmd => Some(f),
         _ => None,
