@@ -1,12 +1,17 @@
-//! Network load and latency from inside a guest: one-byte TCP ping-pong, datagram rates, connections a second, a busy loop.
+//! Network load and latency from inside a guest: one-byte TCP ping-pong, datagram rates, connections a second, a busy loop; and the
+//! far end of a tunnel.
 #![allow(clippy::undocumented_unsafe_blocks, missing_docs)]
 
+mod relay;
+mod udp;
+
 use std::io::{Error, Read, Result, Write};
-use std::net::{TcpListener, TcpStream, UdpSocket};
+use std::net::{TcpListener, TcpStream};
 use std::time::{Duration, Instant};
 
-const USAGE: &str = "usage: nettool rr-server PORT | rr HOST PORT SECONDS | cps HOST PORT SECONDS | udp-rx PORT SECONDS \
-                     | udp-tx HOST PORT SECONDS | spin SECONDS";
+const USAGE: &str = "usage: nettool rr-server PORT | rr HOST PORT SECONDS | cps HOST PORT SECONDS | udp-server PORT \
+                     | udp-flood HOST PORT SECONDS | udp-count HOST PORT SECONDS | udp-rx PORT SECONDS | udp-tx HOST PORT SECONDS \
+                     | spin SECONDS | relay TAP udp:PORT|ip:PROTOCOL LOCAL PEER HEADER";
 
 fn main() {
     let args: Vec<String> = std::env::args().skip(1).collect();
@@ -15,8 +20,12 @@ fn main() {
         ["rr-server", port] => number(port).and_then(|p| server(p as u16)),
         ["rr", host, port, s] => times(port, s).and_then(|(p, d)| rr(host, p, d)),
         ["cps", host, port, s] => times(port, s).and_then(|(p, d)| cps(host, p, d)),
-        ["udp-rx", port, s] => times(port, s).and_then(|(p, d)| udp_rx(p, d)),
-        ["udp-tx", host, port, s] => times(port, s).and_then(|(p, d)| udp_tx(host, p, d)),
+        ["udp-rx", port, s] => times(port, s).and_then(|(p, d)| udp::rx(p, d)),
+        ["udp-tx", host, port, s] => times(port, s).and_then(|(p, d)| udp::tx(host, p, d)),
+        ["udp-server", port] => number(port).and_then(|p| udp::server(p as u16)),
+        ["udp-flood", host, port, s] => times(port, s).and_then(|(p, d)| udp::flood_to(host, p, d)),
+        ["udp-count", host, port, s] => times(port, s).and_then(|(p, d)| udp::count_from(host, p, d)),
+        ["relay", tap, kind, local, peer, header] => relay::run(tap, kind, local, peer, header),
         ["spin", s] => number(s).map(|s| spin(Duration::from_secs(s))),
         _ => Err(Error::other(USAGE)),
     };
@@ -85,43 +94,6 @@ fn cps(host: &str, port: u16, d: Duration) -> Result<()> {
         n += 1;
     }
     println!("cps {:.0} /s", n as f64 / start.elapsed().as_secs_f64());
-    Ok(())
-}
-
-fn udp_rx(port: u16, d: Duration) -> Result<()> {
-    let s = UdpSocket::bind(("::", port)).or_else(|_| UdpSocket::bind(("0.0.0.0", port)))?;
-    s.set_read_timeout(Some(Duration::from_millis(200)))?;
-    let (start, mut n, mut first, mut last, mut b) =
-        (Instant::now(), 0u64, None, Instant::now(), [0u8; 2048]);
-    while start.elapsed() < d {
-        if s.recv(&mut b).is_ok() {
-            n += 1;
-            last = Instant::now();
-            first.get_or_insert(last);
-        }
-    }
-    let over = first.map_or(0.0, |f| (last - f).as_secs_f64());
-    println!(
-        "udp_rx {:.0} packets/s\nudp_rx_total {n} packets",
-        if over > 0.0 { n as f64 / over } else { 0.0 }
-    );
-    Ok(())
-}
-
-fn udp_tx(host: &str, port: u16, d: Duration) -> Result<()> {
-    let s = UdpSocket::bind(if host.contains(':') { "[::]:0" } else { "0.0.0.0:0" })?;
-    s.connect((host, port))?;
-    let (start, mut n, mut refused) = (Instant::now(), 0u64, 0u64);
-    while start.elapsed() < d {
-        match s.send(&[0u8; 64]) {
-            Ok(_) => n += 1,
-            Err(_) => refused += 1,
-        }
-    }
-    println!(
-        "udp_tx {:.0} packets/s\nudp_tx_refused {refused} packets",
-        n as f64 / start.elapsed().as_secs_f64()
-    );
     Ok(())
 }
 
