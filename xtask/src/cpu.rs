@@ -108,15 +108,24 @@ fn proc_sum() -> f64 {
     let me = std::process::id();
     let Ok(dir) = std::fs::read_dir("/proc") else { return 0.0 };
     let pids = dir.flatten().filter_map(|e| e.file_name().to_str()?.parse::<u32>().ok());
-    let ticks = pids.filter_map(|pid| {
-        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-        let f: Vec<f64> =
-            stat.rsplit_once(')')?.1.split_whitespace().map(|w| w.parse().unwrap_or(0.0)).collect();
-        // Fields 14 to 17 of proc(5): utime stime cutime cstime; field 3 is the first one here.
-        let own = if pid == me { 0.0 } else { f.get(11)? + f.get(12)? };
-        Some(own + f.get(13)? + f.get(14)?)
+    let times = pids.filter_map(|pid| {
+        let (own, children) = times(pid)?;
+        Some(if pid == me { children } else { own + children })
     });
-    ticks.sum::<f64>() / HZ
+    times.sum()
+}
+
+/// User and system time of one process so far.
+pub fn of_process(pid: u32) -> f64 {
+    times(pid).map_or(0.0, |t| t.0)
+}
+
+/// CPU seconds of a process, and of its ended and waited-for children.
+fn times(pid: u32) -> Option<(f64, f64)> {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    let f: Vec<f64> = stat.rsplit_once(')')?.1.split_whitespace().map(|w| w.parse().unwrap_or(0.0)).collect();
+    // Fields 14 to 17 of proc(5): utime stime cutime cstime; field 3 is the first one here.
+    Some(((f.get(11)? + f.get(12)?) / HZ, (f.get(13)? + f.get(14)?) / HZ))
 }
 
 /// Busy time of the machine: user nice system irq softirq (proc(5)).

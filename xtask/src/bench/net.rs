@@ -1,11 +1,13 @@
 //! `bench net`: iperf3 both ways, request/response and ping, native, UML, gVisor and Kibble in alternating order.
 
+use super::marks::{Marks, named, unfinished};
 use super::stats::{Stat, short, stat};
 use super::svg;
 use super::table::Table;
-use crate::cpu::{Meter, Snapshot};
+use crate::cpu::Meter;
+use crate::system::far::{Far, Way};
 use crate::system::{Context, Run, System};
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Result, bail};
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -70,40 +72,11 @@ fn script(seconds: u32) -> String {
     )
 }
 
-/// Programs at the host's end, for as long as this lives.
-struct Servers(Vec<std::process::Child>);
-
-impl Servers {
-    fn start(meter: &Meter) -> Result<Self> {
-        let mut all = Vec::new();
-        let nettool = crate::paths::guest_bin("nettool").display().to_string();
-        for words in [vec!["iperf3", "-s"], vec![nettool.as_str(), "rr-server", "5202"]] {
-            let words: Vec<String> =
-                meter.prefix().into_iter().chain(words.iter().map(|w| (*w).to_owned())).collect();
-            let mut cmd = crate::sh::Cmd::new(words).into_inner();
-            cmd.env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin");
-            cmd.stdin(std::process::Stdio::null()).stdout(std::process::Stdio::null());
-            all.push(cmd.spawn().context("cannot start the peer")?);
-        }
-        std::thread::sleep(Duration::from_millis(500));
-        Ok(Self(all))
-    }
-}
-
-impl Drop for Servers {
-    fn drop(&mut self) {
-        for c in &mut self.0 {
-            let _ = c.kill();
-            let _ = c.wait();
-        }
-    }
-}
-
 /// Measures all systems; prints progress as it goes.
 pub fn measure(systems: &mut [Box<dyn System>], plan: &Plan) -> Result<Vec<Series>> {
     let meter = Meter::new();
     eprintln!("bench net: CPU time by {}", meter.how());
-    let servers = Servers::start(&meter)?;
+    let servers = Far::start(Way::Own, &meter)?;
     let mut out: Vec<Series> = systems
         .iter()
         .map(|s| Series { name: s.name().to_owned(), rounds: Vec::new(), failure: None })
@@ -144,24 +117,9 @@ fn brief(s: &Sample) -> String {
 }
 
 fn one(system: &mut dyn System, plan: &Plan, meter: &Meter) -> Result<Sample> {
-    let mut marks: BTreeMap<String, (Snapshot, Snapshot)> = BTreeMap::new();
-    let mut walls: BTreeMap<String, (f64, f64)> = BTreeMap::new();
+    let mut marks = Marks::new(meter, &|| 0.0);
     let mut on_line = |line: &str, c: &Context| {
-        let now = c.since_start.as_secs_f64();
-        let mut words = line.split_whitespace();
-        match (words.next(), words.next()) {
-            (Some("@@BEGIN"), Some(key)) => {
-                marks.insert(key.to_owned(), (meter.snapshot(), Snapshot::default()));
-                walls.insert(key.to_owned(), (now, now));
-            }
-            (Some("@@END"), Some(key)) => {
-                if let (Some(m), Some(w)) = (marks.get_mut(key), walls.get_mut(key)) {
-                    m.1 = meter.snapshot();
-                    w.1 = now;
-                }
-            }
-            _ => {}
-        }
+        marks.line(line, c);
     };
     let limit = Duration::from_secs(60 + 3 * u64::from(plan.seconds));
     let text = script(plan.seconds);
@@ -173,57 +131,23 @@ fn one(system: &mut dyn System, plan: &Plan, meter: &Meter) -> Result<Sample> {
         on_line: &mut on_line,
         verbose: plan.verbose,
     })?;
-    if !transcript.contains("@@DONE") {
-        let tail: Vec<&str> = transcript.lines().rev().filter(|l| !l.trim().is_empty()).take(12).collect();
-        let all: Vec<&str> = tail.iter().rev().copied().collect();
-        bail!("the script did not come to its end: {}\n{}", tail.get(1).unwrap_or(&"?"), all.join("\n"));
-    }
+    unfinished(&transcript)?;
     let mut sample = Sample::new();
     for (key, cpu_key, machine_key) in [("tx", "txcpu", "txmachine"), ("rx", "rxcpu", "rxmachine")] {
-        let gbit = iperf_gbit(section(&transcript, key));
-        let Some(gbit) = gbit else { continue };
-        sample.insert(key, gbit);
-        if let Some((begin, end)) = marks.get(key) {
-            let gib = gbit * 1e9 / 8.0 * f64::from(plan.seconds) / 1_073_741_824.0;
-            let d = *end - *begin;
-            let w = walls.get(key).map_or(0.0, |w| w.1 - w.0);
-            // The guest's own clock gave the rate: it must agree with ours.
-            if !(0.9..1.5).contains(&(w / f64::from(plan.seconds))) {
-                bail!("{key}: {} s by the guest's clock took {w:.2} s", plan.seconds);
-            }
-            sample.insert(cpu_key, d.procs / gib);
-            sample.insert(machine_key, d.machine / gib);
-        }
+        let Some(t) = marks.transfer(&transcript, key, plan.seconds)? else { continue };
+        sample.extend([(key, t.gbit), (cpu_key, t.cpu.procs), (machine_key, t.cpu.machine)]);
     }
     let pings: Vec<f64> = transcript.lines().filter_map(ping_us).collect();
     if let Some(s) = stat(pings) {
         sample.insert("ping", s.median);
     }
-    let rr =
-        transcript.lines().find_map(|l| l.trim().strip_prefix("rr_p50 ")?.split(' ').next()?.parse().ok());
-    if let Some(rr) = rr {
+    if let Some(rr) = named(&transcript, "rr_p50") {
         sample.insert("rr", rr);
     }
     if sample.is_empty() {
         bail!("no figure in its output");
     }
     Ok(sample)
-}
-
-fn section<'a>(text: &'a str, key: &str) -> &'a str {
-    let begin = format!("@@BEGIN {key}");
-    let end = format!("@@END {key}");
-    let from = text.find(&begin).map_or(text.len(), |i| i + begin.len());
-    let rest = text.get(from..).unwrap_or_default();
-    rest.find(&end).and_then(|i| rest.get(..i)).unwrap_or(rest)
-}
-
-/// Gbit/s of the receiver's line: `[  5]   0.00-5.04   sec  ... KBytes  3512345 Kbits/sec                  receiver`.
-fn iperf_gbit(text: &str) -> Option<f64> {
-    let line = text.lines().find(|l| l.trim_end().ends_with("receiver"))?;
-    let words: Vec<&str> = line.split_whitespace().collect();
-    let at = words.iter().position(|w| *w == "Kbits/sec")?;
-    Some(words.get(at.checked_sub(1)?)?.parse::<f64>().ok()? / 1e6)
 }
 
 /// Microseconds of `64 bytes from 10.0.2.1: icmp_seq=1 ttl=64 time=0.165 ms`.
@@ -332,14 +256,10 @@ pub fn host_line() -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::{iperf_gbit, ping_us, section};
+    use super::ping_us;
 
     #[test]
-    fn reads_what_the_tools_print() {
-        let t = "@@BEGIN tx\n[  5]   0.00-5.00   sec  2 KBytes  3500000 Kbits/sec    0   sender\r\n\
-                 [  5]   0.00-5.04   sec  2 KBytes  3400000 Kbits/sec                  receiver\r\n@@END tx\n@@BEGIN rx";
-        assert_eq!(iperf_gbit(section(t, "tx")), Some(3.4));
-        assert_eq!(iperf_gbit(section(t, "rx")), None);
+    fn reads_what_ping_prints() {
         assert_eq!(ping_us("64 bytes from 10.0.2.1: icmp_seq=1 ttl=64 time=0.165 ms"), Some(165.0));
     }
 }

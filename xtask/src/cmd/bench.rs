@@ -1,6 +1,6 @@
-//! `xtask bench net|micro`: builds everything, goes into private namespaces, measures, writes docs/bench/.
+//! `xtask bench net|transports|micro`: builds everything, goes into private namespaces, measures, writes docs/bench/.
 
-use crate::bench::{micro, net};
+use crate::bench::{micro, net, transports};
 use crate::system::{System, native::Native, runsc::Runsc, uml::Uml};
 use crate::{image, ns, paths, prereq};
 use anyhow::{Result, bail};
@@ -17,6 +17,8 @@ pub struct Args {
 enum What {
     /// Throughput, latency and CPU per byte: native, UML, gVisor, Kibble
     Net(NetArgs),
+    /// Each way of the vector NIC to the host: native, UML, Kibble
+    Transports(TransportsArgs),
     /// Single operations, boot time, idle cost: native, UML, gVisor, Kibble
     Micro(MicroArgs),
 }
@@ -48,12 +50,50 @@ pub struct Common {
 struct NetArgs {
     #[command(flatten)]
     common: Common,
-    /// Rounds; each runs every system once
-    #[arg(long, default_value_t = 5)]
+    /// Rounds; each runs every system once [default: 5]
+    #[arg(long)]
+    pairs: Option<u32>,
+    /// Seconds of each transfer [default: 5]
+    #[arg(long)]
+    seconds: Option<u32>,
+    /// The same as `bench transports`, with its defaults; --only names systems
+    #[arg(long)]
+    transports: bool,
+}
+
+/// Rounds and seconds of `transports`: all of it in about ten minutes.
+const PAIRS: u32 = 3;
+const SECONDS: u32 = 2;
+
+#[derive(clap::Args)]
+struct TransportsArgs {
+    /// Only these rows: tap, hybrid, raw, l2tpv3-udp, vxlan, geneve, gre
+    #[arg(long, value_delimiter = ',')]
+    only: Vec<String>,
+    /// Only these systems: native, uml, uml1 (pinned to one core), kibble, alone (two far ends of a tunnel)
+    #[arg(long, value_delimiter = ',')]
+    systems: Vec<String>,
+    /// Rounds; each runs every system once on every row
+    #[arg(long, default_value_t = PAIRS)]
     pairs: u32,
     /// Seconds of each transfer
-    #[arg(long, default_value_t = 5)]
+    #[arg(long, default_value_t = SECONDS)]
     seconds: u32,
+    /// Another kernel with our boot line in Kibble's place
+    #[arg(long)]
+    kernel: Option<PathBuf>,
+    /// Image recipe
+    #[arg(long, default_value = "smoke")]
+    image: String,
+    /// Show the consoles
+    #[arg(long, short)]
+    verbose: bool,
+    /// Print the report, write no files
+    #[arg(long)]
+    dry: bool,
+    /// Take vmlinux and image as they are
+    #[arg(long)]
+    no_build: bool,
 }
 
 #[derive(clap::Args)]
@@ -71,15 +111,31 @@ struct MicroArgs {
 /// Runs one benchmark.
 pub fn run(args: &Args) -> Result<()> {
     match &args.what {
+        What::Net(a) if a.transports => transports(&TransportsArgs {
+            only: Vec::new(),
+            systems: a.common.only.clone(),
+            pairs: a.pairs.unwrap_or(PAIRS),
+            seconds: a.seconds.unwrap_or(SECONDS),
+            kernel: a.common.kernel.clone(),
+            image: a.common.image.clone(),
+            verbose: a.common.verbose,
+            dry: a.common.dry,
+            no_build: a.common.no_build,
+        }),
         What::Net(a) => {
             prepare(&a.common)?;
             let mut systems = systems(&a.common)?;
-            let plan = net::Plan { pairs: a.pairs, seconds: a.seconds, verbose: a.common.verbose };
+            let plan = net::Plan {
+                pairs: a.pairs.unwrap_or(5),
+                seconds: a.seconds.unwrap_or(5),
+                verbose: a.common.verbose,
+            };
             let series = net::measure(&mut systems, &plan)?;
             let (md, svg) = net::report(&series, &plan);
             println!("{md}");
             write(&a.common, &[("net.md", &md), ("net.svg", &svg)])
         }
+        What::Transports(a) => transports(a),
         What::Micro(a) => {
             prepare(&a.common)?;
             let mut systems = systems(&a.common)?;
@@ -90,6 +146,39 @@ pub fn run(args: &Args) -> Result<()> {
             write(&a.common, &[("micro.md", &md)])
         }
     }
+}
+
+fn transports(a: &TransportsArgs) -> Result<()> {
+    let rows: Vec<&str> = transports::rows::ROWS.iter().map(|r| r.key).collect();
+    let systems: Vec<&str> = transports::WHO.iter().map(|w| w.1).collect();
+    for (option, given, known) in [("only", &a.only, &rows), ("systems", &a.systems, &systems)] {
+        if let Some(o) = given.iter().find(|o| !known.contains(&o.as_str())) {
+            bail!("--{option} {o}: expected {}", known.join(", "));
+        }
+    }
+    let common = Common {
+        only: a.systems.clone(),
+        kernel: a.kernel.clone(),
+        image: a.image.clone(),
+        verbose: a.verbose,
+        dry: a.dry,
+        no_build: a.no_build,
+    };
+    prepare(&common)?;
+    let plan = transports::Plan {
+        pairs: a.pairs,
+        seconds: a.seconds,
+        rows: a.only.clone(),
+        systems: a.systems.clone(),
+        kernel: a.kernel.clone().unwrap_or_else(paths::vmlinux),
+        ext4: paths::images().join(format!("{}.ext4", a.image)),
+        tree: paths::images().join(format!("{}.tree", a.image)),
+        verbose: a.verbose,
+    };
+    let lines = transports::measure(&plan)?;
+    let (md, svg) = transports::report::report(&lines, &plan);
+    println!("{md}");
+    write(&common, &[("transports.md", &md), ("transports.svg", &svg)])
 }
 
 /// Builds outside, then comes back inside the namespaces.

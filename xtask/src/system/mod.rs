@@ -1,9 +1,11 @@
 //! Linux systems of every kind behind one trait: each starts, runs one shell script to its end and gives what it printed, with a last
 //! line `@@STATUS n` for the exit status of its process.
 //!
-//! Key types: [`System`], [`Run`]. One file a kind: [`native`], [`uml`] (also Kibble: the same boot line), [`runsc`].
+//! Key types: [`System`], [`Run`]. One file a kind: [`native`], [`uml`] (also Kibble: the same boot line), [`runsc`]. [`far`] is what they
+//! talk to.
 //! All run inside the namespaces of `crate::ns`, from the image of `crate::image`.
 
+pub mod far;
 pub mod native;
 pub mod runsc;
 pub mod uml;

@@ -19,6 +19,8 @@ pub struct Uml {
     pub extra: Vec<String>,
     /// Whether it gets a tap; without one nothing but the console leads out.
     pub net: bool,
+    /// Words after `vec0:` in the tap's place; whoever sets them has made what they need.
+    pub vec0: Option<String>,
     /// CPUs, if the boot line is to say so.
     pub cpus: Option<u32>,
 }
@@ -33,12 +35,21 @@ impl Uml {
     pub fn packaged(ext4: PathBuf, pin: Option<u32>) -> Self {
         let name = if pin.is_some() { "UML, one core" } else { "UML" };
         let kernel = crate::sh::system_program("linux.uml").unwrap_or_else(|| "linux.uml".into());
-        Self { name: name.into(), kernel, ext4, pin, extra: Vec::new(), net: true, cpus: None }
+        Self { name: name.into(), kernel, ext4, pin, extra: Vec::new(), net: true, vec0: None, cpus: None }
     }
 
     /// Our kernel.
     pub fn kibble(kernel: PathBuf, ext4: PathBuf) -> Self {
-        Self { name: "Kibble".into(), kernel, ext4, pin: None, extra: Vec::new(), net: true, cpus: None }
+        Self {
+            name: "Kibble".into(),
+            kernel,
+            ext4,
+            pin: None,
+            extra: Vec::new(),
+            net: true,
+            vec0: None,
+            cpus: None,
+        }
     }
 }
 
@@ -59,7 +70,7 @@ impl System for Uml {
     fn boot(&mut self, run: Run<'_>) -> Result<String> {
         let scratch = Scratch::new("uml")?;
         let disk = scratch.script(&(script_head(GUEST, HOST) + run.script))?;
-        let _tap = if self.net { Some(Tap::new("tap0", HOST)?) } else { None };
+        let _tap = if self.net && self.vec0.is_none() { Some(Tap::new("tap0", HOST)?) } else { None };
         let mut words: Vec<String> = Vec::new();
         if let Some(core) = self.pin {
             words.extend(["taskset", "-c", &core.to_string()].map(str::to_owned));
@@ -70,7 +81,8 @@ impl System for Uml {
         words.push(format!("ubd1={}", disk.display()));
         words.extend(["root=/dev/ubda", "ro", "con=null", "con0=fd:0,fd:1", "quiet"].map(str::to_owned));
         if self.net {
-            words.push("vec0:transport=tap,ifname=tap0,depth=128,gro=1".into());
+            let tap = "transport=tap,ifname=tap0,depth=128,gro=1";
+            words.push(format!("vec0:{}", self.vec0.as_deref().unwrap_or(tap)));
         }
         if let Some(init) = run.init {
             words.push(format!("init={init}"));
