@@ -2,9 +2,9 @@
 //!
 //! Tasks are born on the CPU of their parent, where hand-overs are cheap, and most stay there. Only when two threads
 //! compute on one CPU for a while, and another CPU has none, one of them is moved. Nothing ticks: the watch is set by
-//! the thread that makes a CPU crowded and ends when none is. A task that is woken from another CPU over and over in
-//! short time moves to it (downwards only, so that the two of a pair do not swap): a wake across costs the host ten
-//! times more than one on the spot.
+//! the thread that makes a CPU crowded and ends when none is; as long as there is no place to move to it looks rarer
+//! and rarer. A task that is woken from another CPU over and over in short time moves to it (downwards only, so that the
+//! two of a pair do not swap): a wake across costs the host ten times more than one on the spot.
 
 use super::pid;
 use super::sched;
@@ -15,6 +15,8 @@ use std::time::Duration;
 
 /// A thread that has been in user mode for this long without a trap, and got its share of the core, is busy.
 const BUSY: Duration = Duration::from_millis(4);
+/// Longest sleep of the watch while all CPUs have work: what becomes idle meanwhile stays so for no longer.
+const RAREST: Duration = Duration::from_millis(64);
 /// This many wakes from one other CPU in a row ...
 const PAIR_WAKES: u32 = 16;
 /// ... within this time make a pair.
@@ -24,7 +26,9 @@ static WATCHING: AtomicBool = AtomicBool::new(false);
 
 /// Called when a thread enters user mode on a CPU; `load` of them are there now.
 pub fn entered(load: isize) {
-    if load >= 2 && !WATCHING.load(Ordering::Relaxed) && idle_cpu().is_some() {
+    // Another CPU that has a thread now may be idle before any of these traps again: nobody would look then.
+    let uneven = |c| executor::load_of(c) < load;
+    if load >= 2 && !WATCHING.load(Ordering::Relaxed) && (0..executor::nr_cpus()).any(uneven) {
         watch();
     }
 }
@@ -43,27 +47,49 @@ fn watch() {
         return;
     }
     executor::spawn(async {
-        while let (Some(from), Some(to)) = (crowded_cpu(), idle_cpu()) {
-            let before: Vec<(Arc<Task>, u64, u64)> =
-                running_on(from).map(|t| (Arc::clone(&t), traps(&t), cpu_ns(&t))).collect();
-            executor::time::sleep(BUSY).await;
-            if executor::load_of(to) > 0 {
-                continue;
+        loop {
+            while let Some(from) = crowded_cpu() {
+                relieve(from).await;
             }
-            // The last one: the longest there keep their caches.
-            let least = BUSY.as_nanos() as u64 / 4;
-            let busy = before.iter().rev().find(|(t, n, ns)| {
-                t.in_user.load(Ordering::SeqCst) && traps(t) == *n && cpu_ns(t).saturating_sub(*ns) >= least
-            });
-            if let Some((task, ..)) = busy
-                && allowed(task, to)
-            {
-                task.move_to.store(to as u32 + 1, Ordering::SeqCst);
-                sched::kick(task);
+            WATCHING.store(false, Ordering::SeqCst);
+            // Who made a CPU crowded just now saw the watch still standing.
+            if crowded_cpu().is_none() || WATCHING.swap(true, Ordering::SeqCst) {
+                return;
             }
         }
-        WATCHING.store(false, Ordering::Release);
     });
+}
+
+/// Moves a busy thread of `from` to a CPU that has none, as soon as there is one. Returns early if things change.
+async fn relieve(from: usize) {
+    let mut rest = BUSY;
+    let to = loop {
+        match idle_cpu() {
+            Some(to) => break to,
+            None => executor::time::sleep(rest).await,
+        }
+        if executor::load_of(from) < 2 {
+            return;
+        }
+        rest = (rest * 2).min(RAREST);
+    };
+    let before: Vec<(Arc<Task>, u64, u64)> =
+        running_on(from).map(|t| (Arc::clone(&t), traps(&t), cpu_ns(&t))).collect();
+    executor::time::sleep(BUSY).await;
+    if executor::load_of(to) > 0 {
+        return;
+    }
+    // The last one: the longest there keep their caches.
+    let least = BUSY.as_nanos() as u64 / 4;
+    let busy = before.iter().rev().find(|(t, n, ns)| {
+        t.in_user.load(Ordering::SeqCst) && traps(t) == *n && cpu_ns(t).saturating_sub(*ns) >= least
+    });
+    if let Some((task, ..)) = busy
+        && allowed(task, to)
+    {
+        task.move_to.store(to as u32 + 1, Ordering::SeqCst);
+        sched::kick(task);
+    }
 }
 
 fn traps(task: &Task) -> u64 {
