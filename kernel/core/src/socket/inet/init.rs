@@ -46,6 +46,7 @@ pub fn net_init(nics: &[Arc<dyn NetDevice>], ip: Option<&IpConfig>) -> Result<()
         super::route_default(gw, dev.ifindex)
             .map_err(|e| fail(&format!("ip=: no route by gateway {gw}"), e))?;
     }
-    log::info!(target: "", "IP-Config: {name}: {}/{} gateway {:?}", p.address, p.prefix, p.gateway);
+    let gateway = p.gateway.map_or_else(|| "no gateway".to_owned(), |gw| format!("gateway {gw}"));
+    log::info!(target: "", "IP-Config: {name}: {}/{} {gateway}", p.address, p.prefix);
     Ok(())
 }
