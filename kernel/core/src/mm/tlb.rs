@@ -14,7 +14,6 @@ use klib::addr::Pfn;
 use klib::waitqueue::WaitQueue;
 use parking_lot::Mutex;
 use std::collections::VecDeque;
-use std::os::fd::AsRawFd;
 use std::sync::Arc;
 
 /// Names a point of the queue: everything queued before it.
@@ -209,14 +208,13 @@ enum Next {
 
 /// The mapper, and what announces its reports.
 struct Driver {
-    /// Dropped first: the descriptor that it polls is the mapper's.
     reports: PollStream,
     mapper: Mapper,
 }
 
 impl Driver {
     fn new(mapper: Mapper) -> Self {
-        let mut reports = PollStream::new(mapper.fd().as_raw_fd(), POLLIN);
+        let mut reports = PollStream::new(mapper.fd(), POLLIN);
         reports.set_nap(true);
         Self { reports, mapper }
     }
@@ -227,11 +225,7 @@ impl Driver {
             return Err(Errno::EFAULT);
         }
         loop {
-            let e = self.reports.next().await.map_err(|_| Errno::EFAULT)?;
-            let ready = match e.unproven {
-                true => u32::from(self.mapper.fd().poll_now(POLLIN as u16).map_err(|_| Errno::EFAULT)?),
-                false => e.events,
-            };
+            let ready = self.reports.next().await.map_err(|_| Errno::EFAULT)?;
             if ready & POLLIN != 0 {
                 match self.mapper.finish() {
                     Err(Errno::ENOENT) => self.reports.restart(),

@@ -14,7 +14,6 @@ use crate::syscall::{SyscallArgs, dispatch};
 use crate::{Errno, Result};
 use arch::user::{FaultInfo, Trap, UserRegs, UserThread};
 use executor::irq::{POLLHUP, POLLIN, PollStream};
-use std::os::fd::AsRawFd;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use uapi::nr;
@@ -24,7 +23,7 @@ use uapi::raw::general as c;
 pub fn start(task: Arc<Task>, user: UserThread, regs: UserRegs, fpu: Vec<u8>, cpu: usize) {
     task.cpu.store(cpu as u32, Ordering::Relaxed);
     executor::spawn_on(cpu, async move {
-        let trap = PollStream::new(user.fd().as_raw_fd(), POLLIN);
+        let trap = PollStream::new(user.fd(), POLLIN);
         let mut t = Thread { task, user, trap };
         t.live(regs, fpu).await;
         t.end().await;
@@ -262,7 +261,7 @@ impl Thread {
         match crate::syscall::strace::traced_exec(&task, call, exec::exec_call(&task, call)).await {
             Ok(Exec { thread, regs, old }) => {
                 if let Some(thread) = thread {
-                    self.trap = PollStream::new(thread.fd().as_raw_fd(), POLLIN);
+                    self.trap = PollStream::new(thread.fd(), POLLIN);
                     let before = std::mem::replace(&mut self.user, thread);
                     // The old address space lives on in a vfork parent: its host thread serves again there.
                     if let Some(old) = old.filter(|o| Arc::strong_count(o) > 1) {
@@ -317,7 +316,7 @@ async fn retire(space: &Arc<Space>, mut user: UserThread) {
             return;
         }
         let deadline = executor::time::now() + sched::KICK_PATIENCE;
-        let mut trap = PollStream::new(user.fd().as_raw_fd(), POLLIN);
+        let mut trap = PollStream::new(user.fd(), POLLIN);
         let answer = executor::time::timeout(Some(deadline), trap_of(&mut user, &mut trap));
         if !matches!(answer.await, Some(Ok(Trap::Kicked))) {
             if !space.tlb.is_dead() {
@@ -333,9 +332,7 @@ async fn retire(space: &Arc<Space>, mut user: UserThread) {
 /// Waits for the next trap of a host thread. `ESRCH`: it is gone.
 async fn trap_of(user: &mut UserThread, poll: &mut PollStream) -> Result<Trap> {
     loop {
-        let e = poll.next().await?;
-        // To take a notification that is not there would wait for the next one, and the CPU with it.
-        let ready = if e.unproven { u32::from(user.fd().poll_now(POLLIN as u16)?) } else { e.events };
+        let ready = poll.next().await?;
         if ready & POLLIN != 0 {
             match user.recv() {
                 // Withdrawn. What else there is to know, arming tells.

@@ -20,7 +20,7 @@ pub use file::{
 };
 pub use poll::{PollFd, Standing, poll_fd, poll_standing};
 pub use rx::{RxConfig, RxKind, RxStream};
-pub use stream::{PollEvent, PollStream};
+pub use stream::PollStream;
 pub use tx::{TxDone, TxKind, TxQueue};
 
 use crate::machine::with_local;

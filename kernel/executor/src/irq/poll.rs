@@ -1,7 +1,6 @@
 //! Readiness of host descriptors.
 
 use super::{Place, with_ring};
-use crate::machine::with_local;
 use arch::irqchip::{IrqHandler, Op, OpCell, Outcome, Sink};
 use klib::{Errno, Result};
 use std::os::fd::RawFd;
@@ -16,7 +15,7 @@ use std::task::{Context, Poll};
 /// The future may be awaited again and again by reference, which arms it anew each time without allocating; the
 /// operation goes to the ring of the CPU that polls it first.
 pub fn poll_fd(fd: RawFd, events: u32) -> PollFd {
-    PollFd { fd, events, cell: Arc::default(), place: None, nap: false }
+    PollFd { fd, events, cell: Arc::default(), place: None }
 }
 
 /// Future of [`poll_fd`].
@@ -26,16 +25,9 @@ pub struct PollFd {
     events: u32,
     cell: Arc<OpCell>,
     place: Option<Place>,
-    nap: bool,
 }
 
 impl PollFd {
-    /// Whether a wait may put the whole CPU to sleep in place if nothing else is runnable, which saves the way through
-    /// the run queue. Only for a task that waits for nothing else at the same time: no time limit around it.
-    pub fn set_nap(&mut self, nap: bool) {
-        self.nap = nap;
-    }
-
     /// Arms it now, so that the operation is submitted together with whatever else is queued, and is awaited later.
     /// Wakes nobody before it is polled.
     pub fn arm(&mut self) {
@@ -62,12 +54,9 @@ impl Future for PollFd {
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<u32>> {
         if self.place.is_none() {
-            // A task that sleeps here need not be woken.
-            let waker = if self.nap { std::task::Waker::noop() } else { cx.waker() };
-            match self.submit(waker) {
-                Ok(()) if self.nap => with_local(|l| l.map(crate::cpu::nap)),
-                Ok(()) => return Poll::Pending,
-                Err(e) => return Poll::Ready(Err(e)),
+            return match self.submit(cx.waker()) {
+                Ok(()) => Poll::Pending,
+                Err(e) => Poll::Ready(Err(e)),
             };
         }
         let done = self.cell.poll(cx.waker());

@@ -2,11 +2,12 @@
 
 use super::{Place, with_ring};
 use crate::machine::{lock, with_local};
+use arch::host::fd::HostFd;
 use arch::irqchip::{IrqHandler, Op, Outcome, Sink};
 use klib::{Errno, Result};
 use std::collections::VecDeque;
 use std::future::poll_fn;
-use std::os::fd::RawFd;
+use std::os::fd::AsRawFd;
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Waker};
 
@@ -15,23 +16,14 @@ use std::task::{Context, Poll, Waker};
 const UNPROVEN: u8 = 2;
 
 /// A standing poll whose events are awaited one by one. Lives on the ring of the CPU that waits and follows its task
-/// to another CPU. Dropping it ends the poll; the caller keeps the descriptor open until then.
+/// to another CPU. Dropping it ends the poll.
 pub struct PollStream {
-    fd: RawFd,
+    fd: HostFd,
     events: u32,
     cell: Arc<Cell>,
     place: Option<Place>,
     unproven: u8,
     nap: bool,
-}
-
-/// One time that something came up.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct PollEvent {
-    /// poll(2) bits.
-    pub events: u32,
-    /// The same may have been told before: look before doing what would wait.
-    pub unproven: bool,
 }
 
 #[derive(Default)]
@@ -63,8 +55,8 @@ impl IrqHandler for Cell {
 
 impl PollStream {
     /// Events of `events` (poll(2) bits) for `fd`; nothing is asked of the host before the first wait.
-    pub fn new(fd: RawFd, events: u32) -> Self {
-        Self { fd, events, cell: Arc::default(), place: None, unproven: 0, nap: false }
+    pub fn new(fd: &HostFd, events: u32) -> Self {
+        Self { fd: fd.clone(), events, cell: Arc::default(), place: None, unproven: 0, nap: false }
     }
 
     /// Whether a wait may put the whole CPU to sleep in place if nothing else is runnable, which saves the way through
@@ -81,12 +73,23 @@ impl PollStream {
         self.cell = Arc::default();
     }
 
-    /// The next event.
-    pub async fn next(&mut self) -> Result<PollEvent> {
-        poll_fn(|cx| self.poll_next(cx)).await
+    /// What holds (poll(2) bits) when next something comes up. What was told before is not told again.
+    pub async fn next(&mut self) -> Result<u32> {
+        loop {
+            let (events, unproven) = poll_fn(|cx| self.poll_next(cx)).await?;
+            if !unproven {
+                return Ok(events);
+            }
+            // To take what is not there would wait for the next one, and the CPU with it.
+            let now = u32::from(self.fd.poll_now(self.events as u16)?);
+            if now != 0 {
+                return Ok(now);
+            }
+        }
     }
 
-    fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Result<PollEvent>> {
+    /// An event, and whether the same may have been told before.
+    fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Result<(u32, bool)>> {
         if let Some(event) = self.take(None) {
             return Poll::Ready(event);
         }
@@ -95,7 +98,7 @@ impl PollStream {
             self.restart();
         }
         if self.place.is_none() {
-            let op = Op::Poll { fd: self.fd, events: self.events, multi: true };
+            let op = Op::Poll { fd: self.fd.as_raw_fd(), events: self.events, multi: true };
             let cell: Arc<dyn IrqHandler> = self.cell.clone();
             self.place =
                 with_ring(|ring, cpu| Place { cpu, id: ring.submit(op, Sink::Irq(Arc::clone(&cell), 0)) });
@@ -116,7 +119,7 @@ impl PollStream {
     }
 
     /// The first event that is there, or notes whom to wake.
-    fn take(&mut self, waker: Option<&Waker>) -> Option<Result<PollEvent>> {
+    fn take(&mut self, waker: Option<&Waker>) -> Option<Result<(u32, bool)>> {
         let mut state = lock(&self.cell.0);
         if let Some(result) = state.queue.pop_front() {
             let last = state.ended && state.queue.is_empty();
@@ -128,7 +131,7 @@ impl PollStream {
                 self.place = None;
                 self.cell = Arc::default();
             }
-            return Some(result.map(|events| PollEvent { events, unproven: unproven || last }));
+            return Some(result.map(|events| (events, unproven || last)));
         }
         if let Some(w) = waker
             && !state.waker.as_ref().is_some_and(|old| old.will_wake(w))
