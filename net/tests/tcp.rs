@@ -432,3 +432,64 @@ fn a_disconnected_socket_connects_again() {
     assert_eq!(l.accept().err(), Some(Errno::EINVAL));
     assert_eq!(l.listen(4), Ok(()));
 }
+
+#[test]
+fn a_connection_that_lay_still_goes_on() {
+    for f in [TSO, Features::empty()] {
+        for (to, stamps) in [("10.0.0.2:80", "1"), ("[fd00::2]:80", "0")] {
+            let mut sim = Sim::new(f, f);
+            for side in [&sim.a, &sim.b] {
+                side.net.sysctl_set("ipv4/tcp_timestamps", stamps).unwrap();
+            }
+            let l = listener(&sim.b.net, to, 8);
+            let (c, s) = connect(&mut sim, &l, to);
+            for round in 0..6 {
+                pump(&mut sim, &c, &s, 300_000 + round, Duration::from_secs(20));
+                pump(&mut sim, &s, &c, 200_000 + round, Duration::from_secs(20));
+                // Rings go back after two seconds.
+                sim.run(Duration::from_millis(1500 + 1000 * round as u64));
+                let frames = sim.a.nic.frames.load(std::sync::atomic::Ordering::Relaxed);
+                sim.run(Duration::from_secs(4));
+                let after = sim.a.nic.frames.load(std::sync::atomic::Ordering::Relaxed);
+                // The neighbour is asked for once.
+                assert!(after == frames || round == 0, "quiet connections say nothing");
+            }
+            assert_eq!((total_retrans(&c), total_retrans(&s)), (0, 0));
+            // The first bytes after a rest, not acknowledged before the next ones, and the end.
+            pump(&mut sim, &c, &s, 200_000, Duration::from_secs(20));
+            sim.run(Duration::from_secs(5));
+            s.send(b"first").unwrap();
+            c.send(b"other").unwrap();
+            sim.run(Duration::from_millis(1));
+            c.shutdown(Shutdown::Write).unwrap();
+            s.close();
+            sim.run(Duration::from_millis(5));
+            assert_eq!(c.recv(&mut [0; 8]), Ok(5));
+            c.close();
+            sim.run(Duration::from_secs(5));
+            assert!(sim.a.net.tcp.ehash.all().is_empty() && sim.b.net.tcp.ehash.all().is_empty());
+        }
+    }
+}
+
+#[test]
+fn a_port_in_time_wait_is_taken_again() {
+    let mut sim = Sim::new(TSO, TSO);
+    let l = listener(&sim.b.net, "10.0.0.2:80", 8);
+    for round in 0..20 {
+        let c = TcpSock::new(&sim.a.net, Family::V4);
+        // SO_REUSEADDR
+        c.setsockopt(1, 2, &1i32.to_ne_bytes()).unwrap();
+        c.bind(sa("10.0.0.1:4000")).unwrap();
+        assert_eq!(c.connect(sa("10.0.0.2:80")), Err(Errno::EINPROGRESS));
+        sim.run(Duration::from_millis(2));
+        assert_eq!(c.connect(sa("10.0.0.2:80")), Ok(()), "round {round}");
+        let s = l.accept().expect("a connection");
+        s.close();
+        sim.run(Duration::from_millis(2));
+        assert_eq!(c.recv(&mut [0; 8]), Ok(0));
+        c.close();
+        sim.run(Duration::from_millis(2));
+        assert_eq!((sim.a.net.tcp.timewait.len(), sim.b.net.tcp.timewait.len()), (0, 1));
+    }
+}

@@ -235,6 +235,7 @@ impl Conn {
         self.deadlines(i, now);
         self.transmit(i, net, now);
         self.transitions(i, net, now);
+        i.flow.tidy(now);
         self.arm(i, net, now);
     }
 
@@ -437,11 +438,8 @@ impl Conn {
             Some(t) if t <= now => Some(now + Duration::from_millis(if i.waiting { 200 } else { 10 })),
             t => t,
         };
-        let at = match (engine, self.deadline(i)) {
-            (Some(a), Some(b)) => a.min(b),
-            (Some(a), None) | (None, Some(a)) => a,
-            (None, None) => return,
-        };
+        let wanted = [engine, self.deadline(i), i.flow.tidy_at()];
+        let Some(at) = wanted.into_iter().flatten().min() else { return };
         if !i.in_hash {
             return;
         }

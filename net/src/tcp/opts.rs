@@ -1,7 +1,7 @@
 //! Options of TCP sockets, and what they make of an engine.
 
 use super::ehash::FlowKey;
-use super::flow::FlowConfig;
+use super::flow::{FlowConfig, isn, stamp_offset};
 use super::loss::Algorithm;
 use crate::netns::Net;
 use uapi::Result;
@@ -9,6 +9,8 @@ use uapi::Result;
 /// Options of a TCP socket; accepted sockets inherit them.
 #[derive(Clone, Copy, Debug)]
 pub struct TcpOpts {
+    /// The socket's family is IPv6.
+    pub v6: bool,
     /// TCP_NODELAY.
     pub nodelay: bool,
     /// TCP_CORK: hold partial segments back.
@@ -50,6 +52,7 @@ pub struct TcpOpts {
 impl Default for TcpOpts {
     fn default() -> Self {
         Self {
+            v6: false,
             nodelay: false,
             cork: false,
             keepalive: false,
@@ -72,15 +75,21 @@ impl Default for TcpOpts {
     }
 }
 
+/// Bytes of the rings that a connection with these options gets: receive, send.
+pub(crate) fn ring_sizes(net: &Net, opts: &TcpOpts) -> (usize, usize) {
+    let (rmem, wmem) = net.sysctl.tcp_buffers();
+    let size = |set: usize, default: usize| {
+        let n = if set == 0 { default } else { set.saturating_mul(2) };
+        n.clamp(4096, 64 << 20)
+    };
+    (size(opts.rcvbuf, rmem), size(opts.sndbuf, wmem))
+}
+
 impl Net {
     /// What an engine for these ends is made with.
     pub(super) fn flow_config(&self, key: &FlowKey, opts: &TcpOpts) -> Result<FlowConfig> {
         let route = self.route_lookup(key.raddr, Some(key.laddr), opts.oif)?;
-        let (rmem, wmem) = self.sysctl.tcp_buffers();
-        let size = |set: usize, default: usize| {
-            let n = if set == 0 { default } else { set.saturating_mul(2) };
-            n.clamp(4096, 64 << 20)
-        };
+        let (rcvbuf, sndbuf) = ring_sizes(self, opts);
         Ok(FlowConfig {
             key: *key,
             mtu: route.mtu as usize,
@@ -90,9 +99,10 @@ impl Net {
             } else {
                 (route.dev.drv.gso_max_size() as usize).min(65_500)
             },
-            rcvbuf: size(opts.rcvbuf, rmem),
-            sndbuf: size(opts.sndbuf, wmem),
-            seed: self.random_u64(),
+            rcvbuf,
+            sndbuf,
+            isn: isn(key, self.tcp.hash, self.now()),
+            stamp_offset: stamp_offset(key, self.tcp.hash),
             maxseg: opts.maxseg,
             algo: opts.congestion.unwrap_or_else(|| self.sysctl.congestion()),
             sack: self.sysctl.flag("ipv4/tcp_sack"),

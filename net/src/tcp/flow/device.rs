@@ -43,6 +43,8 @@ pub(super) struct Port {
     pub(super) no_sack: bool,
     /// The engine's answers go nowhere: it was told something that the peer did not say.
     pub(super) mute: bool,
+    /// Sequence number of the last answer that went nowhere.
+    pub(super) muted_seq: u32,
     /// IP and fixed TCP header of the last packet, as a pattern for packets of our own.
     pub(super) pattern: [u8; 60],
 }
@@ -222,11 +224,12 @@ impl Port {
     /// Finishes a packet that the engine wrote.
     fn push(&mut self, mut skb: Skb, mut gso_size: Option<u16>) {
         let l4 = header_len(self.key.laddr);
+        let Some(mut seg) = Segment::parse(skb.data(), l4) else { return };
         if self.mute {
+            self.muted_seq = seg.seq;
             return;
         }
         self.open = None;
-        let Some(mut seg) = Segment::parse(skb.data(), l4) else { return };
         if !self.fresh(&mut skb, &mut seg, &mut gso_size) {
             return;
         }

@@ -6,10 +6,13 @@
 //! with the arithmetic in `tcp::loss`), TIME-WAIT frozen so that unread data is not thrown away.
 
 mod device;
+mod isn;
+mod renew;
 mod shim;
 mod state;
 mod wire;
 
+pub use isn::{isn, stamp_offset};
 pub use state::TcpState;
 
 use super::ehash::FlowKey;
@@ -42,8 +45,10 @@ pub struct FlowConfig {
     pub rcvbuf: usize,
     /// Bytes of the send ring.
     pub sndbuf: usize,
-    /// For the initial sequence number.
-    pub seed: u64,
+    /// Initial sequence number.
+    pub isn: u32,
+    /// What is added to the clock in stamps.
+    pub stamp_offset: u32,
     /// Cap for the MSS (TCP_MAXSEG), 0 = none.
     pub maxseg: usize,
     /// Congestion control.
@@ -126,6 +131,11 @@ pub struct Flow {
     scale: u8,
     shown: u32,
     nodelay: bool,
+    /// TTL or hop limit, if set.
+    ttl: Option<u8>,
+    /// The peer's SYN had a window scale.
+    peer_wscale: bool,
+    used: renew::Used,
     /// Next probe of a closed window, and how many there were.
     persist: Option<(Ktime, u32)>,
 }
@@ -183,19 +193,13 @@ impl Flow {
             ts: None,
             no_sack: !cfg.sack,
             mute: false,
+            muted_seq: 0,
             pattern: [0; 60],
         };
         let clock = EngineClock { base: now, base_us: 1_000_000, frozen: None };
         let mut iface = Self::interface(&cfg, &mut port, clock.now(now));
         iface.context();
-        let mut sock = tcp::Socket::new(
-            tcp::SocketBuffer::new(vec![0; cfg.rcvbuf]),
-            tcp::SocketBuffer::new(vec![0; cfg.sndbuf]),
-        );
-        sock.set_congestion_control(tcp::CongestionControl::None);
-        sock.set_ack_delay(None);
-        let mut sockets = SocketSet::new(vec![SocketStorage::EMPTY]);
-        let handle = sockets.add(sock);
+        let (sockets, handle) = Self::socket(&cfg);
         let mut f = Self {
             iface,
             sockets,
@@ -219,15 +223,31 @@ impl Flow {
             scale: shim::engine_scale(cfg.sndbuf),
             shown: 0,
             nodelay: false,
+            ttl: None,
+            peer_wscale: false,
+            used: renew::Used::new(now),
             persist: None,
         };
         f.start_stamps();
         f
     }
 
+    /// A set with the engine's one socket. Its rings are mappings of the host's zero pages: what is never used is not there.
+    fn socket(cfg: &FlowConfig) -> (SocketSet<'static>, SocketHandle) {
+        let mut sock = tcp::Socket::new(
+            tcp::SocketBuffer::new(vec![0; cfg.rcvbuf]),
+            tcp::SocketBuffer::new(vec![0; cfg.sndbuf]),
+        );
+        sock.set_congestion_control(tcp::CongestionControl::None);
+        sock.set_ack_delay(None);
+        let mut sockets = SocketSet::new(vec![SocketStorage::EMPTY]);
+        let handle = sockets.add(sock);
+        (sockets, handle)
+    }
+
     fn interface(cfg: &FlowConfig, port: &mut Port, now: Instant) -> Interface {
         let mut c = Config::new(HardwareAddress::Ip);
-        c.random_seed = cfg.seed;
+        c.random_seed = isn::seed(cfg.isn, cfg.stamp_offset);
         let mut iface = Interface::new(c, port, now);
         iface.update_ip_addrs(|a| {
             let _ = a.push(IpCidr::new(ip(cfg.key.laddr), prefix_len(cfg.key.laddr)));
@@ -283,6 +303,7 @@ impl Flow {
         if seg.flags & SYN != 0 {
             self.peer_mss = usize::from(seg.mss.unwrap_or(536)).max(88);
             self.snd_wscale = seg.wscale.unwrap_or(0).min(14);
+            self.peer_wscale = seg.wscale.is_some();
             if seg.wscale.is_none() {
                 (self.scale, self.rcv_wscale) = (0, 0);
             } else {

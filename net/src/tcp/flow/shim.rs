@@ -68,7 +68,7 @@ impl Flow {
         self.show_window(skb, real.min(first), shift);
     }
 
-    fn show_window(&mut self, skb: &mut Skb, bytes: u32, shift: u8) {
+    pub(super) fn show_window(&mut self, skb: &mut Skb, bytes: u32, shift: u8) {
         let l4 = self.l4();
         let field = u16::try_from(bytes >> shift).unwrap_or(u16::MAX);
         self.shown = u32::from(field) << shift;
@@ -165,13 +165,12 @@ impl Flow {
         self.sock_ref().send_queue().saturating_sub(sent)
     }
 
-    /// Tells the engine of a window that no segment brought.
-    fn tell_window(&mut self, now: Ktime, bytes: u32) {
-        let Some(snd) = &self.port.snd else { return };
+    /// A segment as if from the peer, for the engine's eyes only. Its window is left to the caller.
+    pub(super) fn peer_segment(&self, seq: u32, ack: u32, flags: u8, options: &[u8]) -> Skb {
         let l4 = self.l4();
-        let una = snd.una;
-        let mut skb = self.port.pool.alloc(l4 + 20);
-        wire::build(skb.put(l4 + 20), &self.port.pattern[..l4 + 20], &[], self.rcv_nxt, ACK);
+        let len = l4 + 20 + options.len();
+        let mut skb = self.port.pool.alloc(len);
+        wire::build(skb.put(len), &self.port.pattern[..l4 + 20], options, seq, flags);
         let d = skb.data_mut();
         // Ours turned round.
         let a = l4 - if l4 == 20 { 8 } else { 32 };
@@ -180,14 +179,27 @@ impl Flow {
         x.swap_with_slice(y);
         let (x, y) = d[l4..l4 + 4].split_at_mut(2);
         x.swap_with_slice(y);
-        d[l4 + 8..l4 + 12].copy_from_slice(&una.to_be_bytes());
-        self.show_window(&mut skb, bytes, self.scale);
+        d[l4 + 8..l4 + 12].copy_from_slice(&ack.to_be_bytes());
+        skb
+    }
+
+    /// Shows the engine a segment of ours; its answers go nowhere.
+    pub(super) fn feed(&mut self, now: Ktime, skb: Skb) {
         self.port.mute = true;
         self.port.rx = Some(skb);
         let t = self.clock.now(now);
         let _ = self.iface.poll_ingress_single(t, &mut self.port, &mut self.sockets);
         self.port.rx = None;
         self.port.mute = false;
+    }
+
+    /// Tells the engine of a window that no segment brought.
+    fn tell_window(&mut self, now: Ktime, bytes: u32) {
+        let Some(snd) = &self.port.snd else { return };
+        let una = snd.una;
+        let mut skb = self.peer_segment(self.rcv_nxt, una, ACK, &[]);
+        self.show_window(&mut skb, bytes, self.scale);
+        self.feed(now, skb);
     }
 
     /// Makes the engine write out again what is in flight, into the store.
@@ -368,7 +380,7 @@ impl Flow {
     /// Starts timestamps if the configuration wants them.
     pub(super) fn start_stamps(&mut self) {
         if self.cfg.timestamps {
-            self.port.ts = Some(Stamps::new((self.cfg.seed >> 16) as u32));
+            self.port.ts = Some(Stamps::new(self.cfg.stamp_offset));
             // The engine only keeps the place for the option; the numbers are ours.
             self.sock().set_tsval_generator(Some(|| 1));
         }
@@ -397,6 +409,22 @@ impl Flow {
         if let Some(snd) = &mut self.port.snd {
             snd.cc.set_algorithm(a);
         }
+    }
+
+    /// The congestion control.
+    pub fn algorithm(&self) -> super::super::loss::Algorithm {
+        self.cfg.algo
+    }
+
+    /// What is waited for with a timer, and until when: 1 = an acknowledgement, 4 = the peer's window.
+    pub fn timer(&mut self, now: Ktime) -> Option<(u8, Ktime)> {
+        if Self::opening(self.state()) {
+            return self.poll_at(now).map(|at| (1, at));
+        }
+        if let Some((at, _)) = self.persist {
+            return Some((4, at));
+        }
+        Some((1, self.port.snd.as_ref()?.next_timer()?))
     }
 
     /// Bytes waiting to be sent for the first time.

@@ -107,7 +107,9 @@ impl Flow {
 
     /// TTL or hop limit of what is sent.
     pub fn set_ttl(&mut self, ttl: u8) {
-        self.sock().set_hop_limit(Some(ttl.max(1)));
+        self.ttl = Some(ttl.max(1));
+        let ttl = self.ttl;
+        self.sock().set_hop_limit(ttl);
     }
 
     /// When somebody here wants to be asked for output again.
