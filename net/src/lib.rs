@@ -7,6 +7,7 @@ mod addr;
 pub mod capture;
 pub mod csum;
 pub mod dev;
+pub mod diag;
 pub mod eth;
 pub mod gro;
 pub mod gso;

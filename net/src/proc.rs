@@ -1,6 +1,7 @@
 //! Texts of /proc/net (proc(5)).
 
 use crate::dev::is_link_local;
+use crate::diag::{self, Row};
 use crate::neigh::Nud;
 use crate::netns::Net;
 use crate::tcp::TcpState;
@@ -127,83 +128,84 @@ pub fn net_if_inet6(net: &Net) -> String {
     s
 }
 
-struct Row {
-    local: SocketAddr,
-    remote: Option<SocketAddr>,
-    state: u8,
-    tx: usize,
-    rx: usize,
-    ino: u64,
-    drops: Option<u64>,
-}
-
-fn table(rows: Vec<Row>, v6: bool, head: &str) -> String {
+/// Lines of a table of sockets; datagram sockets end with their drops, the others with what Linux shows of idle ones.
+fn table(rows: Vec<Row>, v6: bool, head: &str, dgram: bool) -> String {
     let mut s = String::from(head);
-    let any: SocketAddr = if v6 { ([0u16; 8], 0).into() } else { ([0u8; 4], 0).into() };
-    for (i, r) in rows.iter().enumerate() {
+    for (i, r) in rows.iter().filter(|r| r.v6 == v6).enumerate() {
+        let (rx, tx) = if r.state == TcpState::Listen as u8 { (r.rx, 0) } else { (r.rx, r.tx) };
         let _ = write!(
             s,
-            "{i:4}: {} {} {:02X} {:08X}:{:08X} 00:00000000 00000000     0        0 {} 1 0000000000000000",
+            "{i:4}: {} {} {:02X} {tx:08X}:{rx:08X} {:02X}:{:08X} {:08X} {:5}        0 {} 1 0000000000000000",
             hex(r.local, v6),
-            hex(r.remote.unwrap_or(any), v6),
+            hex(r.remote, v6),
             r.state,
-            r.tx,
-            r.rx,
-            r.ino
+            r.timer.kind,
+            // In hundredths of a second.
+            r.timer.left.as_millis() / 10,
+            r.timer.retrans,
+            r.owner.uid,
+            r.owner.ino
         );
-        let _ = match r.drops {
-            Some(d) => writeln!(s, " {d}"),
-            None => writeln!(s, " 100 0 0 10 0"),
-        };
+        if dgram {
+            let _ = writeln!(s, " {}", r.drops());
+        } else {
+            s.push_str(" 100 0 0 10 0\n");
+        }
     }
     s
 }
 
+const DGRAM_HEAD: &str = "   sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode ref pointer drops\n";
+
 /// /proc/net/tcp, or tcp6.
 pub fn net_tcp(net: &Net, v6: bool) -> String {
-    let mut rows = Vec::new();
-    for l in net.tcp.listeners.all() {
-        if l.local.is_ipv6() == v6 {
-            let state = TcpState::Listen as u8;
-            rows.push(Row { local: l.local, remote: None, state, tx: 0, rx: l.ready(), ino: 0, drops: None });
-        }
-    }
-    for c in net.tcp.ehash.all() {
-        if c.key.laddr.is_ipv6() == v6 {
-            let (state, tx, rx) = c.summary();
-            let (local, remote) = (c.key.local(), Some(c.key.remote()));
-            rows.push(Row { local, remote, state: state as u8, tx, rx, ino: c.ino, drops: None });
-        }
-    }
-    for k in net.tcp.timewait.keys() {
-        if k.laddr.is_ipv6() == v6 {
-            let state = TcpState::TimeWait as u8;
-            rows.push(Row {
-                local: k.local(),
-                remote: Some(k.remote()),
-                state,
-                tx: 0,
-                rx: 0,
-                ino: 0,
-                drops: None,
-            });
-        }
-    }
     let head =
         "  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode\n";
-    table(rows, v6, head)
+    table(diag::tcp(net), v6, head, false)
 }
 
 /// /proc/net/udp, or udp6.
 pub fn net_udp(net: &Net, v6: bool) -> String {
-    let rows = net.udp.list().into_iter().filter(|(l, ..)| l.is_ipv6() == v6).map(
-        |(local, remote, ino, rx, drops)| {
-            let state = if remote.is_some() { 1 } else { 7 };
-            Row { local, remote, state, tx: 0, rx, ino, drops: Some(drops) }
-        },
-    );
-    let head = "   sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode ref pointer drops\n";
-    table(rows.collect(), v6, head)
+    table(diag::udp(net), v6, DGRAM_HEAD, true)
+}
+
+/// /proc/net/raw, or raw6.
+pub fn net_raw(net: &Net, v6: bool) -> String {
+    table(diag::raw(net), v6, DGRAM_HEAD, true)
+}
+
+/// /proc/net/sockstat, or sockstat6. `used`: sockets of all kinds. Memory is counted in pages.
+pub fn net_sockstat(net: &Net, v6: bool, used: usize) -> String {
+    let c = diag::sockstat(net, v6);
+    let pages = |bytes: usize| bytes.div_ceil(4096);
+    let (held, orphan, tw) = c.tcp;
+    if v6 {
+        return format!(
+            "TCP6: inuse {held}\nUDP6: inuse {}\nUDPLITE6: inuse 0\nRAW6: inuse {}\nFRAG6: inuse {} memory 0\n",
+            c.udp.0, c.raw, c.frags
+        );
+    }
+    format!(
+        "sockets: used {used}\nTCP: inuse {held} orphan {orphan} tw {tw} alloc {} mem {}\nUDP: inuse {} mem {}\nUDPLITE: inuse 0\n\
+         RAW: inuse {}\nFRAG: inuse {} memory 0\n",
+        held + orphan,
+        pages(c.tcp_bytes),
+        c.udp.0,
+        pages(c.udp.1),
+        c.raw,
+        c.frags
+    )
+}
+
+/// /proc/net/snmp, as far as it is counted.
+pub fn net_snmp(net: &Net) -> String {
+    let stands = [TcpState::Established as u8, TcpState::CloseWait as u8];
+    let n = diag::tcp(net).iter().filter(|r| stands.contains(&r.state)).count();
+    let forwards = if net.sysctl.flag("ipv4/ip_forward") { 1 } else { 2 };
+    let ttl = net.sysctl.default_ttl();
+    format!(
+        "Ip: Forwarding DefaultTTL\nIp: {forwards} {ttl}\nTcp: RtoAlgorithm RtoMin RtoMax MaxConn CurrEstab\nTcp: 1 200 120000 -1 {n}\n"
+    )
 }
 
 #[cfg(test)]

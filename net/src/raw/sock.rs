@@ -67,6 +67,22 @@ impl RawTable {
         self.ping.read().get(&(id, v4)).cloned()
     }
 
+    /// Shows all raw sockets to `f`: with protocol, local and remote end, queued bytes, drops.
+    pub(crate) fn each(
+        &self,
+        mut f: impl FnMut(&SockBase, u8, Option<IpAddr>, Option<SocketAddr>, usize, u64),
+    ) {
+        for (proto, list) in self.raw.read().iter() {
+            for s in list {
+                let (local, peer) = {
+                    let st = s.state.lock();
+                    (st.local, st.peer)
+                };
+                f(&s.base, *proto, local, peer, s.queue.bytes(), s.queue.dropped());
+            }
+        }
+    }
+
     fn add(&self, proto: u8, s: &Arc<RawInner>) {
         self.raw.write().entry(proto).or_default().push(Arc::clone(s));
         self.present[usize::from(proto >> 5)].fetch_or(1 << (proto & 31), Ordering::Relaxed);

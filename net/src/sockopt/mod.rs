@@ -7,6 +7,7 @@ mod common;
 pub(crate) mod dgram;
 mod tcp;
 
+use crate::diag::Owner;
 use crate::netns::Net;
 use klib::sync::Mutex;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6};
@@ -138,9 +139,10 @@ impl Default for BaseOpts {
 pub struct SockBase {
     /// Its family.
     pub family: Family,
-    /// Unique number: names its bindings and shows as inode in /proc/net.
+    /// Unique number: names its bindings, and is SO_COOKIE.
     pub id: u64,
     opts: Mutex<BaseOpts>,
+    owner: Mutex<Owner>,
 }
 
 /// The device a link-local address is meant for, 0 = not said.
@@ -154,7 +156,23 @@ pub(crate) fn scope(a: &SocketAddr) -> u32 {
 impl SockBase {
     pub(crate) fn new(net: &Net, family: Family) -> Self {
         let v6only = family == Family::V6 && net.sysctl.flag("ipv6/bindv6only");
-        Self { family, id: net.next_ino(), opts: Mutex::new(BaseOpts { v6only, ..BaseOpts::default() }) }
+        let id = net.next_ino();
+        Self {
+            family,
+            id,
+            opts: Mutex::new(BaseOpts { v6only, ..BaseOpts::default() }),
+            owner: Mutex::new(Owner { cookie: id, ..Owner::default() }),
+        }
+    }
+
+    /// Who holds the socket.
+    pub fn owner(&self) -> Owner {
+        *self.owner.lock()
+    }
+
+    /// The socket has become an open file with this inode, of this user.
+    pub fn set_owner(&self, ino: u64, uid: u32) {
+        *self.owner.lock() = Owner { ino, uid, cookie: self.id };
     }
 
     /// A copy of the options.

@@ -7,6 +7,7 @@ use super::listen::Listener;
 use super::opts::TcpOpts;
 use super::segment::{RST, Segment};
 use crate::dev::txq::TxWaiter;
+use crate::diag::Owner;
 use crate::ip::header_len;
 use crate::netns::{Net, TimerEvent};
 use crate::poll;
@@ -80,8 +81,8 @@ pub struct Conn {
     /// Poll bits to wake with once the lock is free.
     events: AtomicU32,
     rcvbuf: usize,
-    /// Inode number for /proc/net/tcp.
-    pub ino: u64,
+    /// Who holds it.
+    owner: Mutex<Owner>,
 }
 
 impl Conn {
@@ -125,7 +126,7 @@ impl Conn {
             kicked: AtomicBool::new(false),
             events: AtomicU32::new(0),
             rcvbuf,
-            ino: net.next_ino(),
+            owner: Mutex::new(Owner { cookie: net.next_ino(), ..Owner::default() }),
         })
     }
 
@@ -178,9 +179,18 @@ impl Conn {
         r
     }
 
-    /// State, unacknowledged and unread bytes.
-    pub fn summary(&self) -> (TcpState, usize, usize) {
-        self.peek(|i| (i.flow.state(), i.flow.send_queue(), i.flow.recv_queue()))
+    /// Who holds it.
+    pub fn owner(&self) -> Owner {
+        *self.owner.lock()
+    }
+
+    pub(super) fn set_owner(&self, o: Owner) {
+        *self.owner.lock() = o;
+    }
+
+    /// Bytes of segments that wait for the lock.
+    pub(super) fn backlog_bytes(&self) -> usize {
+        self.backlog.lock().bytes
     }
 
     /// True while data or the FIN of a connection that its socket has let go of is not acknowledged.
@@ -285,7 +295,7 @@ impl Conn {
         i.flow.abort();
     }
 
-    fn deadline(&self, i: &Inner) -> Option<Ktime> {
+    pub(super) fn deadline(&self, i: &Inner) -> Option<Ktime> {
         let user =
             (i.opts.user_timeout_ms != 0).then(|| Duration::from_millis(u64::from(i.opts.user_timeout_ms)));
         match i.flow.state() {
@@ -482,6 +492,8 @@ impl Conn {
     /// The socket lets go of the connection. `rst`: at once, with a RST.
     pub(super) fn release(self: &Arc<Self>, net: &Net, rst: bool) {
         let now = net.now();
+        let cookie = self.owner().cookie;
+        self.set_owner(Owner { cookie, ..Owner::default() });
         self.with(net, |i| {
             i.orphan = true;
             i.orphaned = now;

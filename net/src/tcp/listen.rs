@@ -2,6 +2,7 @@
 
 use super::conn::Conn;
 use super::opts::TcpOpts;
+use crate::diag::Owner;
 use crate::netns::Net;
 use klib::sync::{Mutex, RwLock};
 use klib::waitqueue::WaitQueue;
@@ -30,6 +31,8 @@ pub struct Listener {
     queues: Mutex<Queues>,
     /// What accepted sockets inherit.
     pub opts: TcpOpts,
+    /// Who holds it.
+    pub owner: Mutex<Owner>,
     /// Woken when a connection is ready.
     pub wq: WaitQueue,
 }
@@ -51,6 +54,7 @@ impl Listener {
             backlog: Mutex::new(backlog),
             queues: Mutex::default(),
             opts,
+            owner: Mutex::default(),
             wq,
         })
     }
@@ -153,13 +157,10 @@ impl ListenTable {
     pub fn lookup(&self, dst: IpAddr, port: u16, ifindex: u32, hash: u64) -> Option<Arc<Listener>> {
         let ports = self.ports.read();
         let v = ports.get(&port)?;
-        if let [only] = v.as_slice() {
-            return only.score(dst, ifindex).map(|_| Arc::clone(only));
-        }
         let best = v.iter().filter_map(|l| l.score(dst, ifindex)).max()?;
-        let group: Vec<&Arc<Listener>> = v.iter().filter(|l| l.score(dst, ifindex) == Some(best)).collect();
-        let i = (hash % group.len() as u64) as usize;
-        group.get(i).map(|l| Arc::clone(l))
+        let mut group = v.iter().filter(|l| l.score(dst, ifindex) == Some(best));
+        let n = group.clone().count() as u64;
+        group.nth((hash % n.max(1)) as usize).map(Arc::clone)
     }
 
     /// All listeners.

@@ -10,6 +10,7 @@
 //! lock held.
 
 mod conn;
+mod detail;
 mod ehash;
 mod flow;
 mod info;
@@ -24,13 +25,15 @@ mod sock;
 mod timewait;
 
 pub use conn::Conn;
+pub use detail::{ConnDetail, Summary};
 pub use ehash::{FlowKey, InetHash, Keyed};
 pub use flow::{Flow, FlowConfig, FlowStats, TcpState};
-pub(crate) use info::tcp_info;
+pub(crate) use info::{listen_info, tcp_info};
 pub use input::RxBatch;
 pub(crate) use input::present;
 pub use listen::{ListenTable, Listener};
 pub use opts::TcpOpts;
+pub(crate) use opts::ring_sizes;
 pub use port::PortTable;
 pub use segment::Segment;
 pub use sock::TcpSock;

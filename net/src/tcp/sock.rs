@@ -48,7 +48,8 @@ pub struct TcpSock {
 impl TcpSock {
     /// An unbound socket.
     pub fn new(net: &Arc<Net>, family: Family) -> Arc<Self> {
-        Self::build(net, family, Role::Idle, None, TcpOpts::default(), WaitQueue::new())
+        let opts = TcpOpts { v6: family == Family::V6, ..TcpOpts::default() };
+        Self::build(net, family, Role::Idle, None, opts, WaitQueue::new())
     }
 
     fn build(
@@ -155,6 +156,7 @@ impl TcpSock {
         self.net.tcp.ports.set_listening(local.port(), self.base.id)?;
         let opts = *self.opts.lock();
         let l = Listener::new(local, self.base.v6only(), opts.oif, backlog, opts, self.wq.clone());
+        *l.owner.lock() = self.base.owner();
         self.net.tcp.listeners.insert(&l);
         st.role = Role::Listening(l);
         Ok(())
@@ -266,6 +268,7 @@ impl TcpSock {
             flow.set_ttl(opts.ttl);
         }
         let conn = Conn::new(&self.net, key, flow, opts, self.wq.clone(), None);
+        conn.set_owner(self.base.owner());
         if !self.net.tcp.ehash.insert(&conn) {
             return Err(Errno::EADDRNOTAVAIL);
         }

@@ -93,8 +93,8 @@ impl TimeWait {
         self.len() == 0
     }
 
-    /// All tuples.
-    pub fn keys(&self) -> Vec<FlowKey> {
-        self.inner.lock().map.keys().copied().collect()
+    /// All of them.
+    pub fn all(&self) -> Vec<(FlowKey, TwEntry)> {
+        self.inner.lock().map.iter().map(|(k, e)| (*k, *e)).collect()
     }
 }

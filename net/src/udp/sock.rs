@@ -85,16 +85,17 @@ impl UdpTable {
         }
     }
 
-    /// Local and remote end, inode, queued bytes and drops of all sockets, for /proc/net/udp.
-    pub(crate) fn list(&self) -> Vec<(SocketAddr, Option<SocketAddr>, u64, usize, u64)> {
-        let t = self.by_port.read();
-        t.values()
-            .flatten()
-            .filter_map(|s| {
+    /// Shows all sockets to `f`: with their local and remote end, queued bytes, drops.
+    pub(crate) fn each(&self, mut f: impl FnMut(&SockBase, SocketAddr, Option<SocketAddr>, usize, u64)) {
+        for s in self.by_port.read().values().flatten() {
+            let (local, peer) = {
                 let st = s.state.lock();
-                Some((st.local?, st.peer, s.base.id, s.queue.bytes(), s.queue.dropped()))
-            })
-            .collect()
+                (st.local, st.peer)
+            };
+            if let Some(local) = local {
+                f(&s.base, local, peer, s.queue.bytes(), s.queue.dropped());
+            }
+        }
     }
 }
 

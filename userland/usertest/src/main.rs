@@ -25,6 +25,7 @@ mod process;
 mod procfs;
 mod signal;
 mod signal_more;
+mod sockdiag;
 mod socket;
 mod socket_udp;
 mod thread;
@@ -53,6 +54,7 @@ fn all() -> Vec<(&'static str, &'static Test)> {
         ("poll", poll::TESTS),
         ("time", time::TESTS),
         ("cred", cred::TESTS),
+        ("sockdiag", sockdiag::TESTS),
         ("socket", socket::TESTS),
         ("socket_udp", socket_udp::TESTS),
         ("genetlink", genetlink::TESTS),

@@ -8,7 +8,7 @@ use crate::fs::poll::PollTable;
 use crate::task::{Cred, Task};
 use crate::{BoxFuture, Result};
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 use uapi::raw::general::{O_NONBLOCK, O_RDWR};
 use uapi::raw::net as c;
@@ -19,12 +19,28 @@ pub struct SocketFile {
     pub sock: Arc<dyn Socket>,
 }
 
+/// Sockets that are open files.
+static USED: AtomicUsize = AtomicUsize::new(0);
+
+/// How many sockets are open files.
+pub fn count() -> usize {
+    USED.load(Ordering::Relaxed)
+}
+
+impl Drop for SocketFile {
+    fn drop(&mut self) {
+        USED.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
 impl SocketFile {
     /// An open file for `sock`; of `flags` only O_NONBLOCK counts.
     pub fn open(cred: &Cred, sock: Arc<dyn Socket>, flags: u32) -> Arc<File> {
         let ops = Arc::new(Self { sock: Arc::clone(&sock) });
+        USED.fetch_add(1, Ordering::Relaxed);
         let file = anon::socket_file(cred, ops, O_RDWR | (flags & O_NONBLOCK));
         sock.common().ino.store(file.inode.ino, Ordering::Relaxed);
+        sock.opened(file.inode.ino, cred.fsuid);
         super::unix::note_file(&sock, &file);
         file
     }

@@ -21,12 +21,11 @@ mod ioctl;
 pub mod msg;
 pub mod netlink;
 pub mod options;
-pub mod procnet;
 pub mod unix;
 
 pub use addr::SockAddr;
 pub use common::{SockCommon, SockOpts, Timestamping};
-pub use file::SocketFile;
+pub use file::{SocketFile, count};
 pub use inet::init::net_init;
 pub use inet::stack as net_stack;
 pub use msg::{Control, Dest, RecvMsg, SendMsg, Ucred};
@@ -38,6 +37,7 @@ use crate::task::Task;
 use crate::{BoxFuture, Errno, Result};
 use std::any::Any;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use uapi::raw::net as c;
 
 /// A socket of some family. Methods never sleep: `EAGAIN` means "wait until [`poll`](Self::poll) changes".
@@ -155,6 +155,14 @@ pub trait Socket: Any + Send + Sync {
     /// What close(2) waits for after [`release`](Self::release) (SO_LINGER).
     fn linger(&self) -> Option<Linger> {
         None
+    }
+
+    /// The socket has become an open file with this inode, of this user.
+    fn opened(&self, _ino: u64, _uid: u32) {}
+
+    /// SO_COOKIE: a number that no other open socket has.
+    fn cookie(&self) -> u64 {
+        self.common().ino.load(Ordering::Relaxed)
     }
 
     /// The last descriptor is gone.

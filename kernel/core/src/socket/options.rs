@@ -277,7 +277,7 @@ pub fn get(sock: &Arc<dyn Socket>, name: u32, room: usize) -> Result<Vec<u8>> {
         c::SO_MAX_PACING_RATE => int(u32::try_from(o.max_pacing_rate).unwrap_or(u32::MAX) as i32),
         c::SO_INCOMING_CPU | c::SO_BUSY_POLL | c::SO_INCOMING_NAPI_ID => int(0),
         c::SO_COOKIE if room < 8 => return Err(Errno::EINVAL),
-        c::SO_COOKIE => (Arc::as_ptr(sock).cast::<u8>().addr() as u64).rotate_left(20).to_ne_bytes().to_vec(),
+        c::SO_COOKIE => sock.cookie().to_ne_bytes().to_vec(),
         c::SO_MEMINFO => {
             let words = [
                 u32::try_from(sock.inq().unwrap_or(0)).unwrap_or(0),

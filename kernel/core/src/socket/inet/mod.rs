@@ -434,6 +434,22 @@ impl Socket for InetSock {
         Some(Linger { limit, over: Box::new(over) })
     }
 
+    fn opened(&self, ino: u64, uid: u32) {
+        match &self.proto {
+            Proto::Tcp(s) => s.set_owner(ino, uid),
+            Proto::Udp(s) => s.base().set_owner(ino, uid),
+            Proto::Raw(s) => s.base().set_owner(ino, uid),
+        }
+    }
+
+    fn cookie(&self) -> u64 {
+        match &self.proto {
+            Proto::Tcp(s) => s.cookie(),
+            Proto::Udp(s) => s.base().id,
+            Proto::Raw(s) => s.base().id,
+        }
+    }
+
     fn release(&self) {
         match &self.proto {
             Proto::Tcp(s) => s.close(),

@@ -5,7 +5,9 @@
 //! Lock order: the table of ports > the state of a socket; wake-ups with no lock held.
 
 mod attr;
+mod diag;
 mod ethnl;
+mod filter;
 mod genl;
 mod proto;
 

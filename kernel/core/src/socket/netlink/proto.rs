@@ -1,7 +1,7 @@
 //! What the kernel answers on each netlink protocol.
 
 use super::attr::Nack;
-use super::genl;
+use super::{diag, genl};
 use crate::Errno;
 use uapi::raw::netlink as nl;
 
@@ -107,8 +107,7 @@ pub fn request(protocol: u32, bytes: &[u8], ctx: &Ctx) -> Vec<Vec<u8>> {
         let dump = r.flags & nl::NLM_F_DUMP == nl::NLM_F_DUMP;
         let res = match protocol {
             nl::NETLINK_GENERIC => genl::request(&r, ctx, dump, &mut out),
-            // ss(8) falls back to /proc/net when there is nobody to ask.
-            nl::NETLINK_SOCK_DIAG => Err(Errno::ENOENT.into()),
+            nl::NETLINK_SOCK_DIAG => diag::request(&r, ctx, dump, &mut out),
             _ => Err(Errno::EOPNOTSUPP.into()),
         };
         match res {

@@ -4,7 +4,7 @@ use super::super::pseudo::{Entry, Text, Tree};
 use crate::fs::{devices, inode};
 use crate::mm::frames::frames;
 use crate::power;
-use crate::socket::net_stack;
+use crate::socket::{self, net_stack};
 use crate::task::misc::{RELEASE, VERSION};
 use crate::task::pid as pids;
 use crate::{Errno, time};
@@ -224,18 +224,15 @@ pub fn fill_net(t: &Tree) {
     t.text("tcp6", || net::proc::net_tcp(net_stack(), true));
     t.text("udp", || net::proc::net_udp(net_stack(), false));
     t.text("udp6", || net::proc::net_udp(net_stack(), true));
-    let head = "  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode ref pointer drops\n";
-    t.text("raw", move || head.into());
-    t.text("raw6", move || head.into());
-    t.text("unix", || "Num       RefCount Protocol Flags    Type St Inode Path\n".into());
+    t.text("raw", || net::proc::net_raw(net_stack(), false));
+    t.text("raw6", || net::proc::net_raw(net_stack(), true));
+    t.text("unix", socket::unix::proc_net_unix);
+    t.text("netlink", socket::netlink::proc_net_netlink);
+    t.text("packet", || "sk       RefCnt Type Proto  Iface R Rmem   User   Inode\n".into());
     t.text("protocols", || "protocol  size sockets  memory press maxhdr  slab module\n".into());
-    t.text("sockstat", || {
-        "sockets: used 0\nTCP: inuse 0 orphan 0 tw 0 alloc 0 mem 0\nUDP: inuse 0 mem 0\n".into()
-    });
-    t.text("snmp", || {
-        "Ip: Forwarding DefaultTTL\nIp: 2 64\nTcp: RtoAlgorithm RtoMin RtoMax MaxConn\nTcp: 1 200 120000 -1\n"
-            .into()
-    });
+    t.text("sockstat", || net::proc::net_sockstat(net_stack(), false, socket::count()));
+    t.text("sockstat6", || net::proc::net_sockstat(net_stack(), true, 0));
+    t.text("snmp", || net::proc::net_snmp(net_stack()));
     t.text("netstat", || "TcpExt: SyncookiesSent\nTcpExt: 0\n".into());
     t.text("wireless", String::new);
 }
