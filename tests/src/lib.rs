@@ -8,4 +8,5 @@ pub mod elf;
 pub mod guest;
 pub mod json;
 pub mod ratchet;
+pub mod shell;
 pub mod workspace;

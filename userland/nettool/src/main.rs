@@ -2,6 +2,9 @@
 //! far end of a tunnel.
 #![allow(clippy::undocumented_unsafe_blocks, missing_docs)]
 
+mod epoll;
+mod loss;
+mod many;
 mod relay;
 mod udp;
 
@@ -11,7 +14,9 @@ use std::time::{Duration, Instant};
 
 const USAGE: &str = "usage: nettool rr-server PORT | rr HOST PORT SECONDS | cps HOST PORT SECONDS | udp-server PORT \
                      | udp-flood HOST PORT SECONDS | udp-count HOST PORT SECONDS | udp-rx PORT SECONDS | udp-tx HOST PORT SECONDS \
-                     | spin SECONDS | relay TAP udp:PORT|ip:PROTOCOL LOCAL PEER HEADER";
+                     | spin SECONDS | relay TAP udp:PORT|ip:PROTOCOL LOCAL PEER HEADER | many-server PORT PORTS \
+                     | many HOST PORT PORTS CONNECTIONS MESSAGES | churn HOST PORT PORTS RATE SECONDS | stream-rx PORT \
+                     | stream-tx HOST PORT BYTES ALGORITHM|- | loss-relay TAP fd|tap:NAME DELAY_US LOSS LOSS_ALL LATE SEED COMMAND...";
 
 fn main() {
     let args: Vec<String> = std::env::args().skip(1).collect();
@@ -26,6 +31,8 @@ fn main() {
         ["udp-flood", host, port, s] => times(port, s).and_then(|(p, d)| udp::flood_to(host, p, d)),
         ["udp-count", host, port, s] => times(port, s).and_then(|(p, d)| udp::count_from(host, p, d)),
         ["relay", tap, kind, local, peer, header] => relay::run(tap, kind, local, peer, header),
+        ["loss-relay" | "stream-rx" | "stream-tx", ..] => loss::main(&w),
+        ["many" | "many-server" | "churn", ..] => many::main(&w),
         ["spin", s] => number(s).map(|s| spin(Duration::from_secs(s))),
         _ => Err(Error::other(USAGE)),
     };
