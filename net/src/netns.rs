@@ -279,6 +279,8 @@ impl Net {
     pub fn tx_wake(&self, ifindex: u32) {
         if let Some(dev) = self.devs.get(ifindex) {
             dev.txq.wake(&*dev.drv);
+            // What the driver has taken just now has to be flushed, or its end would never come.
+            self.mark_dirty(ifindex);
             self.kick();
         }
     }
