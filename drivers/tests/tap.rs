@@ -3,85 +3,20 @@
 //!
 //! `cargo test -p drivers --release --test tap -- --ignored --nocapture` also prints throughput.
 
+mod common;
+
+use common::{in_namespace, on_a_cpu, sh, stack};
 use drivers::vector::{Vector, VectorConfig};
-use executor::hrtimer::Hrtimer;
-use executor::softirq::{self, SoftirqVec};
-use klib::ktime::Ktime;
-use net::{Family, IfAddr, Net, NetHost, TcpSock};
+use net::{Family, IfAddr, Net, TcpSock};
 use std::io::{Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpListener};
-use std::process::Command;
-use std::sync::mpsc;
-use std::sync::{Arc, Mutex, OnceLock};
+use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
 use uapi::Errno;
 
 const HOST: [u8; 4] = [10, 91, 0, 1];
 const GUEST: [u8; 4] = [10, 91, 0, 2];
 const LIMIT: Duration = Duration::from_secs(60);
-
-static NET: OnceLock<Arc<Net>> = OnceLock::new();
-static TIMER: OnceLock<Hrtimer> = OnceLock::new();
-static ARMED: Mutex<u64> = Mutex::new(u64::MAX);
-
-struct Host;
-
-impl NetHost for Host {
-    fn now(&self) -> Ktime {
-        arch::host::clock::monotonic()
-    }
-    fn random(&self, out: &mut [u8]) {
-        arch::host::random::fill(out).expect("random bytes");
-    }
-    fn raise_softirq(&self) {
-        softirq::raise(SoftirqVec::NetTx);
-    }
-    fn timer_armed(&self, at: Ktime) {
-        let mut armed = ARMED.lock().expect("lock");
-        if at.0 < *armed {
-            *armed = at.0;
-            TIMER.get_or_init(|| Hrtimer::new(fire)).arm(at);
-        }
-    }
-}
-
-fn fire() {
-    *ARMED.lock().expect("lock") = u64::MAX;
-    let net = NET.get().expect("stack");
-    net.run_timers(arch::host::clock::monotonic());
-    if let Some(at) = net.next_timer() {
-        Host.timer_armed(at);
-    }
-}
-
-fn sh(cmd: &str) {
-    let ok = Command::new("sh").args(["-c", cmd]).status().is_ok_and(|s| s.success());
-    assert!(ok, "{cmd}");
-}
-
-/// Runs this test again inside a namespace of its own. True in there; false: done (or skipped, with the reason printed).
-fn in_namespace(test: &str) -> bool {
-    if std::env::var_os("KIBBLE_TAP_TEST").is_some() {
-        return true;
-    }
-    let probe = Command::new("unshare").args(["-rn", "true"]).output();
-    if !probe.is_ok_and(|o| o.status.success()) {
-        println!("skipped: unshare -rn is not permitted here");
-        return false;
-    }
-    let exe = std::env::current_exe().expect("own path");
-    // As root the real root is kept: /dev/net/tun asks for it on some hosts.
-    let root = Command::new("unshare").args(["-n", "true"]).output().is_ok_and(|o| o.status.success());
-    let status = Command::new("unshare")
-        .arg(if root { "-n" } else { "-rn" })
-        .arg(exe)
-        .args([test, "--exact", "--include-ignored", "--nocapture"])
-        .env("KIBBLE_TAP_TEST", "1")
-        .status()
-        .expect("unshare");
-    assert!(status.success(), "the test in the namespace failed");
-    false
-}
 
 async fn until<T>(s: &TcpSock, what: &str, mut f: impl FnMut() -> Result<T, Errno>) -> Result<T, Errno> {
     let end = executor::time::now() + LIMIT;
@@ -188,31 +123,19 @@ fn drive(total: u64) {
         Err(e) => return println!("skipped: {e}"),
     };
     sh("ip link set lo up && ip addr add 10.91.0.1/24 dev kib0 && ip link set kib0 up");
-    let net = NET.get_or_init(|| Net::new(Arc::new(Host)));
+    let net = stack();
     let dev = net.register(nic.clone()).expect("registered");
-    let code = executor::start(executor::Config { ncpus: 1, pin: false }, move || {
-        softirq::register(
-            SoftirqVec::NetTx,
-            Arc::new(|| {
-                NET.get().expect("stack").run_softirq();
-                false
-            }),
-        );
-        executor::spawn(async move {
-            let net = NET.get().expect("stack");
-            net.set_link_up(dev.ifindex, true).expect("up");
-            net.addr_add(dev.ifindex, IfAddr::new(GUEST.into(), 24)).expect("address");
-            run(Arc::clone(net), total).await;
-            let s = dev.stats();
-            println!("{s:?}");
-            println!("{:?} starved {}", dev.drv.ethtool().stats(), nic.rx_starved());
-            assert_eq!((s.rx_errors, s.tx_errors, s.tx_dropped), (0, 0, 0));
-            net.set_link_up(dev.ifindex, false).expect("down");
-            net.set_link_up(dev.ifindex, true).expect("up again");
-            executor::shutdown(0);
-        });
+    on_a_cpu(async move {
+        net.set_link_up(dev.ifindex, true).expect("up");
+        net.addr_add(dev.ifindex, IfAddr::new(GUEST.into(), 24)).expect("address");
+        run(Arc::clone(net), total).await;
+        let s = dev.stats();
+        println!("{s:?}");
+        println!("{:?} starved {}", dev.drv.ethtool().stats(), nic.rx_starved());
+        assert_eq!((s.rx_errors, s.tx_errors, s.tx_dropped), (0, 0, 0));
+        net.set_link_up(dev.ifindex, false).expect("down");
+        net.set_link_up(dev.ifindex, true).expect("up again");
     });
-    assert_eq!(code, 0);
 }
 
 #[test]

@@ -2,18 +2,17 @@
 //! happens to malformed messages. In network namespaces that the tests make for themselves; where that is not permitted
 //! they say so and pass.
 
+mod common;
+
 use arch::host::fd::HostFd;
 use arch::host::packet;
+use common::{in_namespace, on_a_cpu, sh, stack};
 use drivers::vector::{Vector, VectorConfig};
-use executor::hrtimer::Hrtimer;
-use executor::softirq::{self, SoftirqVec};
-use klib::ktime::Ktime;
-use net::{CsumStatus, GsoInfo, GsoType, IfAddr, Net, NetDevice, NetHost, Skb};
+use net::{CsumStatus, GsoInfo, GsoType, IfAddr, NetDevice, Skb};
 use std::io::Read;
 use std::os::unix::net::{UnixDatagram, UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
-use std::process::Command;
-use std::sync::{Arc, Mutex, OnceLock, mpsc};
+use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
 const GUEST: [u8; 4] = [10, 91, 0, 2];
@@ -21,70 +20,6 @@ const PEER: [u8; 4] = [10, 91, 0, 1];
 const GUEST_MAC: [u8; 6] = [2, 0, 0, 0, 0, 2];
 const PEER_MAC: [u8; 6] = [2, 0, 0, 0, 0, 1];
 const LIMIT: Duration = Duration::from_secs(20);
-
-static NET: OnceLock<Arc<Net>> = OnceLock::new();
-static TIMER: OnceLock<Hrtimer> = OnceLock::new();
-static ARMED: Mutex<u64> = Mutex::new(u64::MAX);
-
-struct Host;
-
-impl NetHost for Host {
-    fn now(&self) -> Ktime {
-        arch::host::clock::monotonic()
-    }
-    fn random(&self, out: &mut [u8]) {
-        arch::host::random::fill(out).expect("random bytes");
-    }
-    fn raise_softirq(&self) {
-        softirq::raise(SoftirqVec::NetTx);
-    }
-    fn timer_armed(&self, at: Ktime) {
-        let mut armed = ARMED.lock().expect("lock");
-        if at.0 < *armed {
-            *armed = at.0;
-            TIMER.get_or_init(|| Hrtimer::new(fire)).arm(at);
-        }
-    }
-}
-
-fn fire() {
-    *ARMED.lock().expect("lock") = u64::MAX;
-    let net = NET.get().expect("stack");
-    net.run_timers(arch::host::clock::monotonic());
-    if let Some(at) = net.next_timer() {
-        Host.timer_armed(at);
-    }
-}
-
-fn sh(cmd: &str) {
-    let ok = Command::new("sh").args(["-c", cmd]).status().is_ok_and(|s| s.success());
-    assert!(ok, "{cmd}");
-}
-
-/// Runs this test again in a process (and namespace) of its own. True in there.
-fn alone(test: &str) -> bool {
-    if std::env::var_os("KIBBLE_WIRE_TEST").is_some() {
-        return true;
-    }
-    let works = |args: &[&str]| Command::new("unshare").args(args).output().is_ok_and(|o| o.status.success());
-    let flag = match (works(&["-n", "true"]), works(&["-rn", "true"])) {
-        (true, _) => "-n",
-        (_, true) => "-rn",
-        _ => {
-            println!("skipped: no network namespaces here");
-            return false;
-        }
-    };
-    let status = Command::new("unshare")
-        .arg(flag)
-        .arg(std::env::current_exe().expect("own path"))
-        .args([test, "--exact", "--include-ignored", "--nocapture"])
-        .env("KIBBLE_WIRE_TEST", "1")
-        .status()
-        .expect("unshare");
-    assert!(status.success(), "the test in its own process failed");
-    false
-}
 
 /// The other end, as raw as it gets.
 trait Peer: Send {
@@ -308,56 +243,44 @@ fn run(line: &str, peer: impl FnOnce() -> Box<dyn Peer> + Send + 'static, drops:
         Ok(n) => n,
         Err(e) => return println!("skipped: {e}"),
     };
-    let net = NET.get_or_init(|| Net::new(Arc::new(Host)));
+    let net = stack();
     let dev = net.register(nic.clone()).expect("registered");
-    let code = executor::start(executor::Config { ncpus: 1, pin: false }, move || {
-        softirq::register(
-            SoftirqVec::NetTx,
-            Arc::new(|| {
-                NET.get().expect("stack").run_softirq();
-                false
-            }),
-        );
-        executor::spawn(async move {
-            let net = NET.get().expect("stack");
-            net.set_link_up(dev.ifindex, true).expect("up");
-            net.addr_add(dev.ifindex, IfAddr::new(GUEST.into(), 24)).expect("address");
-            let (tell, asked) = mpsc::channel();
-            let thread = std::thread::spawn(move || converse(peer(), &tell, drops, whole));
-            let end = Instant::now() + 3 * LIMIT;
-            loop {
-                let partial = CsumStatus::Partial { start: 34, offset: 16 };
-                match asked.try_recv() {
-                    Ok(Ask::Plain) => {
-                        let f = [eth(PEER_MAC, GUEST_MAC, 0x88b5), (0..99u8).collect()].concat();
-                        xmit(&nic, &f, CsumStatus::None, None);
-                    }
-                    Ok(Ask::Tcp) => xmit(&nic, &tcp_frame(501), partial, None),
-                    Ok(Ask::Super) => {
-                        let gso = GsoInfo { kind: GsoType::TcpV4, size: 1000, hdr_len: 40 };
-                        xmit(&nic, &tcp_frame(3500), partial, Some(gso));
-                    }
-                    Ok(Ask::Done) => break,
-                    Err(mpsc::TryRecvError::Disconnected) => panic!("the peer failed"),
-                    Err(mpsc::TryRecvError::Empty) => executor::time::sleep(Duration::from_millis(1)).await,
+    on_a_cpu(async move {
+        net.set_link_up(dev.ifindex, true).expect("up");
+        net.addr_add(dev.ifindex, IfAddr::new(GUEST.into(), 24)).expect("address");
+        let (tell, asked) = mpsc::channel();
+        let thread = std::thread::spawn(move || converse(peer(), &tell, drops, whole));
+        let end = Instant::now() + 3 * LIMIT;
+        loop {
+            let partial = CsumStatus::Partial { start: 34, offset: 16 };
+            match asked.try_recv() {
+                Ok(Ask::Plain) => {
+                    let f = [eth(PEER_MAC, GUEST_MAC, 0x88b5), (0..99u8).collect()].concat();
+                    xmit(&nic, &f, CsumStatus::None, None);
                 }
-                assert!(Instant::now() < end, "waited for the peer");
+                Ok(Ask::Tcp) => xmit(&nic, &tcp_frame(501), partial, None),
+                Ok(Ask::Super) => {
+                    let gso = GsoInfo { kind: GsoType::TcpV4, size: 1000, hdr_len: 40 };
+                    xmit(&nic, &tcp_frame(3500), partial, Some(gso));
+                }
+                Ok(Ask::Done) => break,
+                Err(mpsc::TryRecvError::Disconnected) => panic!("the peer failed"),
+                Err(mpsc::TryRecvError::Empty) => executor::time::sleep(Duration::from_millis(1)).await,
             }
-            thread.join().expect("peer");
-            let s = dev.stats();
-            println!("{s:?}");
-            println!("{:?}", nic.ethtool().stats());
-            assert_eq!((s.tx_errors, s.tx_dropped), (0, 0));
-            assert_eq!(stat(&nic, "rx_drop_short"), if drops { 3 } else { 0 });
-            assert_eq!(s.rx_errors, stat(&nic, "rx_drop_short"));
-            // Two questions and three odd frames: nothing of what it sent has come back.
-            assert_eq!(s.rx_packets, 5);
-            net.set_link_up(dev.ifindex, false).expect("down");
-            net.set_link_up(dev.ifindex, true).expect("up again");
-            executor::shutdown(0);
-        });
+            assert!(Instant::now() < end, "waited for the peer");
+        }
+        thread.join().expect("peer");
+        let s = dev.stats();
+        println!("{s:?}");
+        println!("{:?}", nic.ethtool().stats());
+        assert_eq!((s.tx_errors, s.tx_dropped), (0, 0));
+        assert_eq!(stat(&nic, "rx_drop_short"), if drops { 3 } else { 0 });
+        assert_eq!(s.rx_errors, stat(&nic, "rx_drop_short"));
+        // Two questions and three odd frames: nothing of what it sent has come back.
+        assert_eq!(s.rx_packets, 5);
+        net.set_link_up(dev.ifindex, false).expect("down");
+        net.set_link_up(dev.ifindex, true).expect("up again");
     });
-    assert_eq!(code, 0);
 }
 
 /// A directory of its own for sockets.
@@ -374,7 +297,7 @@ fn quiet() {
 
 #[test]
 fn tap() {
-    if alone("tap") {
+    if in_namespace("tap") {
         quiet();
         sh("ip tuntap add t0 mode tap vnet_hdr && ip link set t0 up");
         run("vec0:transport=tap,ifname=t0", || Box::new(OnLink::new("t0")), false, true);
@@ -383,7 +306,7 @@ fn tap() {
 
 #[test]
 fn hybrid() {
-    if alone("hybrid") {
+    if in_namespace("hybrid") {
         quiet();
         sh("ip tuntap add t0 mode tap vnet_hdr && ip link set t0 up");
         run("vec0:transport=hybrid,ifname=t0", || Box::new(OnLink::new("t0")), false, true);
@@ -392,17 +315,22 @@ fn hybrid() {
 
 #[test]
 fn raw() {
-    if alone("raw") {
+    if in_namespace("raw") {
         quiet();
         sh("ip link add va type veth peer name vb && ethtool -K va tso off tx off >/dev/null && \
             ip link set va up && ip link set vb up");
+        // A link comes up a moment later; until then it swallows frames.
+        sh(
+            "for i in $(seq 500); do for l in va vb; do ip link show $l | grep -q 'state UP' || { sleep 0.02; continue 2; }; done; exit 0; done; \
+            echo waited 10 s for the links; exit 1",
+        );
         run("vec0:transport=raw,ifname=va", || Box::new(OnLink::new("vb")), false, false);
     }
 }
 
 #[test]
 fn bess() {
-    if alone("bess") {
+    if in_namespace("bess") {
         let dir = scratch("bess");
         let path = dir.join("peer");
         let server = arch::host::unix::socket(arch::host::unix::Kind::SeqPacket).expect("socket");
@@ -416,7 +344,7 @@ fn bess() {
 
 #[test]
 fn fd_datagrams() {
-    if alone("fd_datagrams") {
+    if in_namespace("fd_datagrams") {
         let (ours, theirs) = UnixDatagram::pair().expect("pair");
         ours.set_nonblocking(true).expect("as somebody else may have left it");
         let fd = std::os::fd::AsRawFd::as_raw_fd(&ours);
@@ -429,7 +357,7 @@ fn fd_datagrams() {
 
 #[test]
 fn fd_of_a_tap() {
-    if alone("fd_of_a_tap") {
+    if in_namespace("fd_of_a_tap") {
         quiet();
         let tap = match arch::host::tap::open("t0", 12, 0) {
             Ok(t) => t,
@@ -443,7 +371,7 @@ fn fd_of_a_tap() {
 
 #[test]
 fn stream() {
-    if alone("stream") {
+    if in_namespace("stream") {
         let dir = scratch("stream");
         let path = dir.join("peer");
         let server = UnixListener::bind(&path).expect("bound");
@@ -457,7 +385,7 @@ fn stream() {
 /// The switch's side of the handshake, by hand.
 #[test]
 fn vde() {
-    if alone("vde") {
+    if in_namespace("vde") {
         let dir = scratch("vde");
         let server = UnixListener::bind(dir.join("ctl")).expect("bound");
         let port = UnixDatagram::bind(dir.join("port")).expect("bound");
@@ -497,7 +425,7 @@ fn accept(fd: &HostFd) -> HostFd {
 /// What cannot be opened is one line that says why.
 #[test]
 fn refusals() {
-    if !alone("refusals") {
+    if !in_namespace("refusals") {
         return;
     }
     let file = std::env::temp_dir().join(format!("kibble-plain-{}", std::process::id()));

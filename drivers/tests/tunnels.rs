@@ -2,79 +2,22 @@
 //! makes for itself. Needs root (or a user namespace that may make network namespaces) and iproute2; otherwise it says so and
 //! passes. All devices are up at once.
 
+mod common;
+
 use arch::host::fd::HostFd;
 use arch::host::rawip;
 use arch::host::udp::{self, IpOptions};
+use common::{in_namespace, on_a_cpu, sh, stack};
 use drivers::vector::{Vector, VectorConfig};
-use executor::hrtimer::Hrtimer;
-use executor::softirq::{self, SoftirqVec};
-use klib::ktime::Ktime;
 use net::dev::Dev;
-use net::{CsumStatus, GsoInfo, GsoType, IfAddr, Net, NetHost, Skb};
+use net::{CsumStatus, GsoInfo, GsoType, IfAddr, Skb};
 use std::net::{IpAddr, SocketAddr};
-use std::process::Command;
-use std::sync::{Arc, Mutex, OnceLock};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 const LIMIT: Duration = Duration::from_secs(20);
 const GUEST_MAC: [u8; 6] = [2, 0, 0, 0, 0, 1];
 const PEER_MAC: [u8; 6] = [2, 0, 0, 0, 0, 0x99];
-
-static NET: OnceLock<Arc<Net>> = OnceLock::new();
-static TIMER: OnceLock<Hrtimer> = OnceLock::new();
-static ARMED: Mutex<u64> = Mutex::new(u64::MAX);
-
-struct Host;
-
-impl NetHost for Host {
-    fn now(&self) -> Ktime {
-        arch::host::clock::monotonic()
-    }
-    fn random(&self, out: &mut [u8]) {
-        arch::host::random::fill(out).expect("random bytes");
-    }
-    fn raise_softirq(&self) {
-        softirq::raise(SoftirqVec::NetTx);
-    }
-    fn timer_armed(&self, at: Ktime) {
-        let mut armed = ARMED.lock().expect("lock");
-        if at.0 < *armed {
-            *armed = at.0;
-            TIMER.get_or_init(|| Hrtimer::new(fire)).arm(at);
-        }
-    }
-}
-
-fn fire() {
-    *ARMED.lock().expect("lock") = u64::MAX;
-    let net = NET.get().expect("stack");
-    net.run_timers(arch::host::clock::monotonic());
-    if let Some(at) = net.next_timer() {
-        Host.timer_armed(at);
-    }
-}
-
-/// Runs this test again inside a namespace of its own. True in there; false: done (or skipped, with the reason printed).
-fn in_namespace(test: &str) -> bool {
-    if std::env::var_os("KIBBLE_TUNNEL_TEST").is_some() {
-        return true;
-    }
-    let probe = Command::new("unshare").args(["-rn", "true"]).output();
-    if !probe.is_ok_and(|o| o.status.success()) {
-        println!("skipped: unshare -rn is not permitted here");
-        return false;
-    }
-    let exe = std::env::current_exe().expect("own path");
-    let status = Command::new("unshare")
-        .arg("-rn")
-        .arg(exe)
-        .args([test, "--exact", "--nocapture"])
-        .env("KIBBLE_TUNNEL_TEST", "1")
-        .status()
-        .expect("unshare");
-    assert!(status.success(), "the test in the namespace failed");
-    false
-}
 
 fn hex(text: &str) -> Vec<u8> {
     let digits: Vec<u8> = text.bytes().filter(|b| *b != b' ').collect();
@@ -281,7 +224,7 @@ fn super_frame(pool: &Arc<net::SkbPool>) -> Skb {
 }
 
 async fn drive(case: &Case, n: usize, dev: Arc<Dev>, mut peer: Peer) {
-    let net = NET.get().expect("stack");
+    let net = stack();
     let (guest, host) = ([10, 92, n as u8, 2], [10, 92, n as u8, 1]);
     net.set_link_up(dev.ifindex, true).expect("up");
     net.addr_add(dev.ifindex, IfAddr::new(guest.into(), 24)).expect("address");
@@ -344,8 +287,8 @@ fn the_wire_byte_for_byte() {
         return;
     }
     let up = "ip link set lo up && ip -6 addr add fd92::1/128 dev lo nodad && ip -6 addr add fd92::2/128 dev lo nodad";
-    assert!(Command::new("sh").args(["-c", up]).status().is_ok_and(|s| s.success()), "{up}");
-    let net = NET.get_or_init(|| Net::new(Arc::new(Host)));
+    sh(up);
+    let net = stack();
     let mut all = Vec::new();
     for (n, case) in CASES.iter().enumerate() {
         let (src, dst) = if case.v6 { ("fd92::1", "fd92::2") } else { ("127.0.0.1", "127.0.0.2") };
@@ -355,22 +298,11 @@ fn the_wire_byte_for_byte() {
         let peer = Peer::open(case, src.parse().expect("address"), dst.parse().expect("address"));
         all.push((case, n, net.register(nic).expect("registered"), peer));
     }
-    let code = executor::start(executor::Config { ncpus: 1, pin: false }, move || {
-        softirq::register(
-            SoftirqVec::NetTx,
-            Arc::new(|| {
-                NET.get().expect("stack").run_softirq();
-                false
-            }),
-        );
-        executor::spawn(async move {
-            for (case, n, dev, peer) in all {
-                drive(case, n, dev, peer).await;
-            }
-            executor::shutdown(0);
-        });
+    on_a_cpu(async move {
+        for (case, n, dev, peer) in all {
+            drive(case, n, dev, peer).await;
+        }
     });
-    assert_eq!(code, 0);
 }
 
 #[test]
@@ -432,7 +364,7 @@ fn what_the_host_refuses_is_one_line_too() {
         return;
     }
     let up = "ip link set lo up";
-    assert!(Command::new("sh").args(["-c", up]).status().is_ok_and(|s| s.success()), "{up}");
+    sh(up);
     let _taken = std::net::UdpSocket::bind("127.0.0.1:4789").expect("bound");
     for (line, want) in [
         ("transport=vxlan,src=127.0.0.1,dst=127.0.0.2,vni=1", "dstport=4789: the port is in use"),
