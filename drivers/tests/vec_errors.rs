@@ -4,6 +4,7 @@
 use drivers::vector::{Vector, VectorConfig};
 use std::fmt::Write as _;
 use std::path::Path;
+use std::process::Command;
 
 /// Lines that no host takes, whatever it has and may.
 const LINES: &[&str] = &[
@@ -73,6 +74,22 @@ const LINES: &[&str] = &[
     "vec0:transport=geneve,src=10.0.0.1,dst=10.0.0.2,vni=1,tos=256",
 ];
 
+/// Lines that need a right; what is said to somebody who has none.
+const RIGHTS: &[&str] = &[
+    "vec0:transport=tap",
+    "vec0:transport=tap,ifname=tap4",
+    "vec0:transport=hybrid,ifname=tap4",
+    "vec0:transport=raw,ifname=lo",
+    "vec0:transport=gre,src=127.0.0.1,dst=127.0.0.2",
+    "vec0:transport=l2tpv3,src=127.0.0.1,dst=127.0.0.2",
+    "vec0:transport=l2tpv3,udp=1,src=127.0.0.1,dst=127.0.0.2,srcport=170,dstport=1701",
+    "vec0:transport=vxlan,src=127.0.0.1,dst=127.0.0.2,vni=1,localport=478",
+];
+/// Set in the process that has no rights.
+const MARK: &str = "KIBBLE_WITHOUT_RIGHTS";
+/// What its lines begin with.
+const ANSWER: &str = "told: ";
+
 fn told(line: &str) -> String {
     let cfg = match VectorConfig::parse(line) {
         Ok(c) => c,
@@ -84,18 +101,66 @@ fn told(line: &str) -> String {
     }
 }
 
+fn row(out: &mut String, line: &str, e: &str) {
+    assert!(!e.contains('\n') && e.starts_with("vec"), "{line}: {e}");
+    let _ = writeln!(out, "| `{line}` | {} |", e.replace('|', "\\|"));
+}
+
+/// The table of this process without rights, made by another one; `None`, with the reason printed, where that cannot be.
+fn without_rights() -> Option<String> {
+    let set = ["setpriv", "--bounding-set=-all", "--inh-caps=-all", "--no-new-privs"];
+    let works = |flag: &&str| {
+        Command::new("unshare").arg(flag).args(set).arg("true").output().is_ok_and(|o| o.status.success())
+    };
+    let Some(flag) = ["-n", "-rn"].into_iter().find(works) else {
+        println!("skipped: lines without rights: no network namespaces for us, or no setpriv");
+        return None;
+    };
+    if !Path::new("/dev/net/tun").exists() {
+        println!("skipped: lines without rights: this host has no /dev/net/tun");
+        return None;
+    }
+    let out = Command::new("unshare")
+        .arg(flag)
+        .args(set)
+        .arg(std::env::current_exe().expect("own path"))
+        .args(["the_table_is_what_users_see", "--exact", "--nocapture"])
+        .env(MARK, "1")
+        .output()
+        .expect("unshare");
+    let text = String::from_utf8_lossy(&out.stdout);
+    assert!(out.status.success(), "{text}{}", String::from_utf8_lossy(&out.stderr));
+    let answers: Vec<&str> = text.lines().filter_map(|l| Some(l.split_once(ANSWER)?.1)).collect();
+    assert_eq!(answers.len(), RIGHTS.len(), "{text}");
+    let mut table = String::new();
+    for (line, e) in RIGHTS.iter().zip(answers) {
+        assert!(e.contains("CAP_"), "{line}: no capability is named: {e}");
+        row(&mut table, line, e);
+    }
+    Some(table)
+}
+
+const HEAD: &str = "| Line | Message |\n|---|---|\n";
+
 #[test]
 fn the_table_is_what_users_see() {
-    let mut out = String::from(
-        "# Wrong `vecN:` lines\n\nWhat vmlinux says before it exits with status 1, after `vmlinux: ` and the line itself. \
-         Written by a test: `KIBBLE_WRITE_DOCS=1 cargo test -p drivers --test vec_errors`.\n\n| Line | Message |\n|---|---|\n",
-    );
-    for line in LINES {
-        let e = told(line);
-        assert!(!e.contains('\n') && !e.is_empty(), "{line}: {e}");
-        let _ = writeln!(out, "| `{line}` | {} |", e.replace('|', "\\|"));
+    if std::env::var_os(MARK).is_some() {
+        RIGHTS.iter().for_each(|line| println!("\n{ANSWER}{}", told(line)));
+        return;
     }
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/vec-errors.md");
+    let there = std::fs::read_to_string(&path).unwrap_or_default();
+    let mut out = format!(
+        "# Wrong `vecN:` lines\n\nWhat vmlinux says before it exits with status 1, after `vmlinux: ` and the line itself. \
+         Written by a test: `KIBBLE_WRITE_DOCS=1 cargo test -p drivers --test vec_errors`.\n\n{HEAD}"
+    );
+    for line in LINES {
+        row(&mut out, line, &told(line));
+    }
+    let title = format!("\n## Without the right\n\nWhat a user without capabilities is told.\n\n{HEAD}");
+    let old = || there.split_once(&title).map(|t| t.1.to_owned());
+    out += &title;
+    out += &without_rights().or_else(old).unwrap_or_default();
     if std::env::var_os("KIBBLE_WRITE_DOCS").is_some() {
         std::fs::write(&path, &out).expect("written");
     }

@@ -72,10 +72,14 @@ fn parse_mac(val: &str) -> Result<Mac, String> {
         return Err(expected());
     }
     if mac[0] & 1 != 0 {
-        return Err(format!("mac={val}: a multicast address cannot be that of a device"));
+        return Err(format!(
+            "mac={val}: a multicast address cannot be that of a device; expected an even first byte, as in 02:00:00:12:34:56"
+        ));
     }
     if mac == [0; 6] {
-        return Err(format!("mac={val}: an address of zeros cannot be that of a device"));
+        return Err(format!(
+            "mac={val}: an address of zeros cannot be that of a device; expected another one, as in 02:00:00:12:34:56"
+        ));
     }
     if mac[0] & 2 == 0 {
         log::warn!(target: "vector", "mac={val} is globally administered: make sure that you own it (02:... is free)");

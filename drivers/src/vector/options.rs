@@ -173,7 +173,7 @@ impl Options {
                 return Err(format!("{part}: unknown key; expected one of {}", list(keys)));
             };
             if this.given.iter().any(|g| std::ptr::eq(g.key, key)) {
-                return Err(format!("{part}: the key {} is given twice", key.name));
+                return Err(format!("{part}: the key {} is given twice; expected it once", key.name));
             }
             let value = key.parse(val).ok_or_else(|| format!("{part}: expected {}", key.expected()))?;
             this.given.push(Given { key, written: part.to_owned(), value });
@@ -276,7 +276,9 @@ pub fn split(part: &str, keys: impl Fn() -> String) -> Result<(&str, &str), Stri
     let (key, val) =
         part.split_once('=').ok_or_else(|| format!("'{part}': expected key=value; keys are {}", keys()))?;
     if val.contains('=') {
-        return Err(format!("'{part}': a value cannot contain '='"));
+        return Err(format!(
+            "'{part}': a value cannot contain '='; expected key=value, with a comma before the next key"
+        ));
     }
     Ok((key, val))
 }

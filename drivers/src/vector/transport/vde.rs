@@ -73,7 +73,7 @@ fn parse(o: &Options) -> Result<Arc<dyn Plan>, String> {
     if let (Some(a), Some(b)) = (port, in_path)
         && a != b
     {
-        return Err(format!("port={a}: contradicts vnl={vnl}"));
+        return Err(format!("port={a}: contradicts vnl={vnl}; expected one of them"));
     }
     let descr = o.text("descr").unwrap_or_default();
     if descr.len() > MAX_DESCR {
@@ -99,7 +99,9 @@ fn group(name: &str) -> Result<u32, String> {
     all.lines()
         .filter_map(|l| l.strip_prefix(name)?.strip_prefix(':')?.split(':').nth(1)?.parse().ok())
         .next()
-        .ok_or_else(|| format!("group={name}: no such group on this host"))
+        .ok_or_else(|| {
+            format!("group={name}: no such group on this host; expected a name in /etc/group, or a number")
+        })
 }
 
 /// The request: magic, version, type with the port above its low byte, our data socket, description without a NUL.
