@@ -51,8 +51,13 @@ pub struct Guest {
 
 impl Guest {
     /// Starts a command with all three standard streams on pipes.
-    pub fn spawn(mut cmd: Command) -> Result<Self, Failure> {
-        let mut child = cmd.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
+    pub fn spawn(cmd: Command) -> Result<Self, Failure> {
+        Self::spawn_with(cmd, Stdio::piped())
+    }
+
+    /// The same with something else as standard error.
+    pub fn spawn_with(mut cmd: Command, stderr: Stdio) -> Result<Self, Failure> {
+        let mut child = cmd.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(stderr).spawn()?;
         let (tx, output) = channel();
         if let Some(out) = child.stdout.take() {
             copy(out, tx.clone());

@@ -50,6 +50,10 @@ pub const BENCH: &[Need] = &[
     need("python3", "python3"),
 ];
 
+/// What tests of the network card talk to and compare it with; without one of them its test is skipped.
+pub const PEERS: &[Need] =
+    &[need("linux.uml", "user-mode-linux"), need("passt", "passt"), need("tcpdump", "tcpdump")];
+
 /// The `bookworm` recipe.
 pub const DEBOOTSTRAP: &[Need] = &[need("debootstrap", "debootstrap")];
 
