@@ -1,8 +1,10 @@
 //! Local ports: who has bound what, conflicts, ephemeral choice (ip(7), socket(7): SO_REUSEADDR, SO_REUSEPORT).
 
+use super::ehash::FlowKey;
+use crate::netns::Net;
 use klib::sync::Mutex;
 use std::collections::HashMap;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicU32, Ordering};
 use uapi::{Errno, Result};
 
@@ -166,6 +168,25 @@ impl PortTable {
                 ports.remove(&port);
             }
         }
+    }
+}
+
+/// Ports that a connect tries which others take from under it.
+pub const PORT_TRIES: usize = 64;
+
+impl Net {
+    /// Binds a port for a connect from `laddr` to `remote`, by the socket `id`.
+    pub(super) fn connect_port(&self, id: u64, b: Binding, laddr: IpAddr, remote: SocketAddr) -> Result<u16> {
+        let tcp = &self.tcp;
+        // RFC 6056: the walk begins at a place that depends on the other end, and goes on where the last one ended.
+        let hash = tcp.hash.hash(&(laddr, remote));
+        let (range, seed) = (self.sysctl.port_range(), tcp.port_walk.seed(hash));
+        let port = tcp.ports.bind_any(id, b, range, seed, |p| {
+            let key = FlowKey { laddr, lport: p, raddr: remote.ip(), rport: remote.port() };
+            !tcp.ehash.contains(&key) && tcp.timewait.get(&key).is_none()
+        })?;
+        tcp.port_walk.took(hash, seed, range, port, self.random_u32());
+        Ok(port)
     }
 }
 

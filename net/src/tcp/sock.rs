@@ -6,7 +6,7 @@ use super::flow::{Flow, TcpState};
 use super::input::present;
 use super::listen::{Listener, reset_all};
 use super::opts::TcpOpts;
-use super::port::Binding;
+use super::port::{Binding, PORT_TRIES};
 use crate::netns::Net;
 use crate::poll;
 use crate::sockopt::{Family, Shutdown, SockBase};
@@ -228,12 +228,22 @@ impl TcpSock {
         let oif = if opts.oif != 0 { opts.oif } else { crate::sockopt::scope(&addr) };
         let route = self.net.route_lookup(addr.ip(), bound, oif)?;
         let laddr = bound.unwrap_or(route.src);
-        let lport = match st.local {
-            Some(l) => l.port(),
-            None => self.auto_port(laddr, addr)?,
+        let mut tries = 0;
+        let (key, r) = loop {
+            let lport = match st.local {
+                Some(l) => l.port(),
+                None => self.net.connect_port(self.base.id, self.binding(laddr, true), laddr, addr)?,
+            };
+            let key = FlowKey { laddr, lport, raddr: addr.ip(), rport: addr.port() };
+            match self.start(key, opts) {
+                // Another CPU has found the same port free in the same moment: on to the next one.
+                Err(Errno::EADDRNOTAVAIL) if st.local.is_none() && tries < PORT_TRIES => {
+                    self.net.tcp.ports.release(lport, self.base.id);
+                    tries += 1;
+                }
+                r => break (key, r),
+            }
         };
-        let key = FlowKey { laddr, lport, raddr: addr.ip(), rport: addr.port() };
-        let r = self.start(key, opts);
         match r {
             Ok(conn) => {
                 if st.local.is_none() {
@@ -249,7 +259,7 @@ impl TcpSock {
             }
             Err(e) => {
                 if st.local.is_none() {
-                    self.net.tcp.ports.release(lport, self.base.id);
+                    self.net.tcp.ports.release(key.lport, self.base.id);
                 }
                 Err(e)
             }
@@ -274,20 +284,6 @@ impl TcpSock {
         }
         self.net.tcp.ports.use_port(key.lport, true);
         Ok(conn)
-    }
-
-    fn auto_port(&self, laddr: IpAddr, remote: SocketAddr) -> Result<u16> {
-        let b = self.binding(laddr, true);
-        let tcp = &self.net.tcp;
-        // RFC 6056: the walk begins at a place that depends on the other end, and goes on where the last one ended.
-        let hash = tcp.hash.hash(&(laddr, remote));
-        let (range, seed) = (self.net.sysctl.port_range(), tcp.port_walk.seed(hash));
-        let port = tcp.ports.bind_any(self.base.id, b, range, seed, |p| {
-            let key = FlowKey { laddr, lport: p, raddr: remote.ip(), rport: remote.port() };
-            !tcp.ehash.contains(&key) && tcp.timewait.get(&key).is_none()
-        })?;
-        tcp.port_walk.took(hash, seed, range, port, self.net.random_u32());
-        Ok(port)
     }
 
     /// After a failed connect the socket can be used again.
