@@ -294,6 +294,7 @@ impl Net {
             self.rebuild_local();
         }
         self.bump_routes();
+        self.announce_link(&dev, IfFlags::UP);
         Ok(())
     }
 
@@ -303,7 +304,7 @@ impl Net {
             return Err(Errno::EINVAL);
         }
         dev.drv.set_mtu(mtu)?;
-        self.bump_routes();
+        self.link_changed(dev.ifindex);
         Ok(())
     }
 
@@ -314,7 +315,7 @@ impl Net {
         }
         dev.drv.set_mac(mac)?;
         self.neigh.flush(dev.ifindex, false);
-        self.bump_routes();
+        self.link_changed(dev.ifindex);
         Ok(())
     }
 

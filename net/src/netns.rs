@@ -5,11 +5,12 @@
 
 use crate::capture::Capture;
 use crate::dev::loopback::Loopback;
-use crate::dev::{Dev, DevTable, Features, NetDevice};
+use crate::dev::{Dev, DevTable, Features, IfFlags, NetDevice};
 use crate::ip::frag::FragStore;
 use crate::neigh::{NeighKey, NeighTable};
 use crate::raw::RawTable;
 use crate::route::{Fib, PmtuCache};
+use crate::rtnl;
 use crate::skb::{Skb, SkbPool};
 use crate::sysctl::Sysctl;
 use crate::tcp::{Conn, FlowKey, Keyed, RxBatch, TcpStack};
@@ -38,6 +39,8 @@ pub trait NetHost: Send + Sync {
     fn raise_softirq(&self);
     /// [`Net::next_timer`] has become earlier: `at`. Must not call back at once.
     fn timer_armed(&self, at: Ktime);
+    /// A message for those who listen to a group of rtnetlink (`RTNLGRP_*`, from 1).
+    fn announce(&self, _group: u32, _msg: &[u8]) {}
 }
 
 /// Who is to be told when a time has come.
@@ -285,9 +288,23 @@ impl Net {
         }
     }
 
-    /// A device's carrier or features changed.
-    pub fn link_changed(&self, _ifindex: u32) {
+    /// A device's carrier, features, name, address or MTU changed.
+    pub fn link_changed(&self, ifindex: u32) {
+        if let Some(dev) = self.devs.get(ifindex) {
+            self.announce_link(&dev, IfFlags::empty());
+        }
         self.bump_routes();
+    }
+
+    /// Tells whoever listens how a device stands; `change`: the flags that somebody has changed.
+    pub(crate) fn announce_link(&self, dev: &Dev, change: IfFlags) {
+        match dev.carrier_changed() {
+            // Whoever is there when it is back may have another address.
+            Some(false) => self.neigh.flush(dev.ifindex, false),
+            Some(true) => self.neigh.ask_again(dev.ifindex),
+            None => {}
+        }
+        self.host.announce(rtnl::link::GROUP, &rtnl::link::news(dev, change));
     }
 
     pub(crate) fn mark_dirty(&self, ifindex: u32) {

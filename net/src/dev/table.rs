@@ -7,7 +7,7 @@ use bitflags::bitflags;
 use klib::sync::{Mutex, RwLock};
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use uapi::{Errno, Result};
 
 bitflags! {
@@ -115,6 +115,9 @@ pub struct Dev {
     pub gro: Mutex<Gro>,
     /// Frames the stack dropped on the way in.
     pub rx_dropped: AtomicU64,
+    /// Carrier as it was told last.
+    carrier: AtomicBool,
+    carrier_changes: AtomicU32,
     /// Features that somebody wished for, of those that can be switched.
     pub(super) wanted: AtomicU32,
     /// Features of the stack's own that are on.
@@ -149,6 +152,21 @@ impl Dev {
             f |= IfFlags::RUNNING | IfFlags::LOWER_UP;
         }
         f
+    }
+
+    /// Times the carrier came or went.
+    pub fn carrier_changes(&self) -> u32 {
+        self.carrier_changes.load(Ordering::Relaxed)
+    }
+
+    /// Looks at the carrier; says how it is if it has come or gone since the last look.
+    pub(crate) fn carrier_changed(&self) -> Option<bool> {
+        let now = self.drv.carrier();
+        let changed = self.carrier.swap(now, Ordering::AcqRel) != now;
+        if changed {
+            self.carrier_changes.fetch_add(1, Ordering::Relaxed);
+        }
+        changed.then_some(now)
     }
 
     pub(crate) fn set_flag(&self, flag: IfFlags, on: bool) -> bool {
@@ -211,6 +229,7 @@ impl DevTable {
 
     fn make(&self, name: String, is_loopback: bool, drv: Arc<dyn NetDevice>) -> Arc<Dev> {
         let ifindex = self.next.fetch_add(1, Ordering::Relaxed) + 1;
+        let carrier = drv.carrier();
         let (wanted, soft) = super::features::initial(&*drv);
         let flags = if is_loopback { IfFlags::LOOPBACK } else { IfFlags::BROADCAST | IfFlags::MULTICAST };
         Arc::new(Dev {
@@ -222,6 +241,8 @@ impl DevTable {
             txq: TxQueue::default(),
             gro: Mutex::default(),
             rx_dropped: AtomicU64::new(0),
+            carrier: AtomicBool::new(carrier),
+            carrier_changes: AtomicU32::new(0),
             wanted,
             soft,
             feature_lock: Mutex::new(()),

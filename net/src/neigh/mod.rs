@@ -99,7 +99,19 @@ struct State {
     confirmed: Ktime,
     updated: Ktime,
     used: Ktime,
-    timer: bool,
+    /// When it fires; an entry of the same key that is gone may have left others behind.
+    timer: Option<Ktime>,
+}
+
+impl State {
+    /// When a timer is to be armed for `at`; `None` if there is one.
+    fn arm(&mut self, at: Ktime) -> Option<Ktime> {
+        if self.timer.is_some() {
+            return None;
+        }
+        self.timer = Some(at);
+        Some(at)
+    }
 }
 
 struct Neigh {
@@ -159,7 +171,7 @@ impl NeighTable {
                     confirmed: now,
                     updated: now,
                     used: now,
-                    timer: false,
+                    timer: None,
                 }),
             })
         };
@@ -197,10 +209,10 @@ impl NeighTable {
                 s.nud = Nud::Delay;
                 s.updated = now;
                 let mac = s.mac;
-                let arm = !std::mem::replace(&mut s.timer, true);
+                let arm = s.arm(now + DELAY_FIRST_PROBE);
                 drop(s);
-                if arm {
-                    net.arm(now + DELAY_FIRST_PROBE, TimerEvent::Neigh(key));
+                if let Some(at) = arm {
+                    net.arm(at, TimerEvent::Neigh(key));
                 }
                 return Some((mac, skb));
             }
@@ -215,10 +227,10 @@ impl NeighTable {
                 s.updated = now;
                 s.probes = 1;
                 s.queue.push_back(skb);
-                let arm = !std::mem::replace(&mut s.timer, true);
+                let arm = s.arm(now + RETRANS);
                 drop(s);
-                if arm {
-                    net.arm(now + RETRANS, TimerEvent::Neigh(key));
+                if let Some(at) = arm {
+                    net.arm(at, TimerEvent::Neigh(key));
                 }
                 solicit(net, dev, ip, None);
             }
@@ -232,7 +244,9 @@ impl NeighTable {
         let now = net.now();
         let mut failed = VecDeque::new();
         let mut s = neigh.state.lock();
-        s.timer = false;
+        if s.timer.is_none_or(|at| now < at) {
+            return;
+        }
         let (ask, again) = match s.nud {
             Nud::Delay if now.since(s.confirmed) < DELAY_FIRST_PROBE => {
                 s.nud = Nud::Reachable;
@@ -259,10 +273,11 @@ impl NeighTable {
             }
             _ => (Ask::Nothing, None),
         };
-        s.timer = again.is_some();
+        s.timer = again.map(|d| now + d);
+        let arm = s.timer;
         drop(s);
-        if let Some(d) = again {
-            net.arm(now + d, TimerEvent::Neigh(key));
+        if let Some(at) = arm {
+            net.arm(at, TimerEvent::Neigh(key));
         }
         if let Some(dev) = net.devs.get(key.0) {
             match ask {
@@ -382,6 +397,22 @@ impl NeighTable {
     /// Forgets a device's neighbours, those set by hand only if `all`.
     pub fn flush(&self, ifindex: u32, all: bool) {
         self.map.write().retain(|k, n| k.0 != ifindex || (!all && n.state.lock().nud == Nud::Permanent));
+    }
+
+    /// Who could not be reached while the carrier was away is asked again; what waits for the answer goes on waiting.
+    pub fn ask_again(&self, ifindex: u32) {
+        self.map.write().retain(|k, n| {
+            let mut s = n.state.lock();
+            match s.nud {
+                _ if k.0 != ifindex => true,
+                Nud::Failed => false,
+                Nud::Incomplete => {
+                    s.probes = 0;
+                    true
+                }
+                _ => true,
+            }
+        });
     }
 
     /// All entries.

@@ -13,6 +13,8 @@ pub(crate) const RTM_DELLINK: u16 = 17;
 pub(crate) const RTM_GETLINK: u16 = 18;
 pub(crate) const RTM_SETLINK: u16 = 19;
 
+/// RTNLGRP_LINK.
+pub(crate) const GROUP: u32 = 1;
 const IFINFOMSG: usize = 16;
 const IFLA_ADDRESS: u16 = 1;
 const IFLA_IFNAME: u16 = 3;
@@ -23,13 +25,21 @@ const IFLA_EXT_MASK: u16 = 29;
 const IFLA_ALT_IFNAME: u16 = 53;
 const RTEXT_FILTER_SKIP_STATS: u32 = 8;
 
-fn fill(m: &mut Msg, d: &Dev, ext_mask: u32) {
+/// What listeners are told of a device; `change`: flags that somebody has changed.
+pub(crate) fn news(dev: &Dev, change: IfFlags) -> Vec<u8> {
+    let mut m = Msg::new(RTM_NEWLINK, 0, 0, 0);
+    fill(&mut m, dev, change, 0);
+    m.finish()
+}
+
+fn fill(m: &mut Msg, d: &Dev, change: IfFlags, ext_mask: u32) {
     let drv = &d.drv;
     let flags = d.flags();
     let mut head = [0u8; IFINFOMSG];
     head[2..4].copy_from_slice(&drv.arp_type().to_ne_bytes());
     head[4..8].copy_from_slice(&d.ifindex.to_ne_bytes());
     head[8..12].copy_from_slice(&flags.bits().to_ne_bytes());
+    head[12..16].copy_from_slice(&change.bits().to_ne_bytes());
     m.put(&head);
     m.attr_str(IFLA_IFNAME, &d.name());
     m.attr_u32(IFLA_TXQLEN, drv.tx_queue_len());
@@ -55,7 +65,7 @@ fn fill(m: &mut Msg, d: &Dev, ext_mask: u32) {
     m.attr_u32(41, drv.gso_max_size());
     m.attr_u8(33, u8::from(drv.carrier()));
     m.attr_str(6, if d.is_loopback() { "noqueue" } else { "pfifo_fast" });
-    m.attr_u32(35, 0);
+    m.attr_u32(35, d.carrier_changes());
     m.attr_u8(39, 0);
     m.attr(IFLA_ADDRESS, &drv.mac());
     m.attr(2, &if d.is_loopback() { [0; 6] } else { eth::BROADCAST });
@@ -100,7 +110,7 @@ pub(super) fn dump(net: &Net, req: &Request<'_>, d: &mut Dump) -> Result<()> {
     for dev in net.devs.all() {
         if !kind {
             let mut m = d.msg(RTM_NEWLINK);
-            fill(&mut m, &dev, mask);
+            fill(&mut m, &dev, IfFlags::empty(), mask);
             d.push(m);
         }
     }
@@ -111,7 +121,7 @@ pub(super) fn get(net: &Net, req: &Request<'_>, out: &mut Vec<Vec<u8>>) -> Resul
     let a = Attrs::parse(req.body, IFINFOMSG)?;
     let dev = find(net, req.body, &a)?;
     let mut m = Msg::new(RTM_NEWLINK, 0, req.h.seq, req.portid);
-    fill(&mut m, &dev, a.u32(IFLA_EXT_MASK)?.unwrap_or(0));
+    fill(&mut m, &dev, IfFlags::empty(), a.u32(IFLA_EXT_MASK)?.unwrap_or(0));
     out.push(m.finish());
     Ok(())
 }
@@ -143,6 +153,7 @@ pub(super) fn set(net: &Net, req: &Request<'_>) -> Result<()> {
             return Err(Errno::EBUSY);
         }
         net.devs.rename(&dev, name)?;
+        net.link_changed(dev.ifindex);
     }
     // A master, a namespace, an alias: not supported.
     if a.get(10).is_some_and(|v| v != [0; 4]) || a.get(19).is_some() || a.get(28).is_some() {
@@ -152,10 +163,14 @@ pub(super) fn set(net: &Net, req: &Request<'_>) -> Result<()> {
     // No mask means all flags (rtnetlink's old habit), but only if any is named.
     let change = if change == 0 && flags != 0 { u32::MAX } else { change };
     let _ = byte(req.body, 0);
+    let mut changed = IfFlags::empty();
     for f in [IfFlags::PROMISC, IfFlags::ALLMULTI, IfFlags::NOARP] {
-        if change & f.bits() != 0 {
-            dev.set_flag(f, flags & f.bits() != 0);
+        if change & f.bits() != 0 && dev.set_flag(f, flags & f.bits() != 0) {
+            changed |= f;
         }
+    }
+    if !changed.is_empty() {
+        net.announce_link(&dev, changed);
     }
     if change & IfFlags::UP.bits() != 0 {
         net.set_link_up(dev.ifindex, flags & IfFlags::UP.bits() != 0)?;

@@ -6,7 +6,7 @@
 
 mod addr;
 mod codec;
-mod link;
+pub(crate) mod link;
 mod neigh;
 mod route;
 

@@ -115,6 +115,7 @@ fn fill() {
 const PARTS: &[&str] = &[
     "address",
     "carrier",
+    "carrier_changes",
     "duplex",
     "flags",
     "ifindex",
@@ -204,6 +205,7 @@ fn device_text(name: &str, part: &str) -> Result<String> {
         }
         "carrier" if !d.is_up() => return Err(Errno::EINVAL),
         "carrier" => format!("{}\n", u8::from(running)),
+        "carrier_changes" => format!("{}\n", d.carrier_changes()),
         "flags" => format!("{:#x}\n", d.flags().bits() & 0xffff),
         "ifindex" => format!("{}\n", d.ifindex),
         "mtu" => format!("{}\n", d.drv.mtu()),

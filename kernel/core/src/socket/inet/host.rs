@@ -1,5 +1,6 @@
 //! The protocol stack's host: time, chance, softirqs and timers of the executor.
 
+use crate::socket::netlink;
 use executor::hrtimer::Hrtimer;
 use executor::softirq::{self, SoftirqVec};
 use klib::ktime::Ktime;
@@ -7,6 +8,7 @@ use klib::sync::Mutex;
 use net::{Net, NetHost};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
+use uapi::raw::netlink::NETLINK_ROUTE;
 
 /// Set once the executor runs: before that nothing can be raised, and nothing has to be.
 static RUNNING: AtomicBool = AtomicBool::new(false);
@@ -49,6 +51,10 @@ impl NetHost for Host {
             *armed = at;
             TIMER.get_or_init(|| Hrtimer::new(fire)).arm(at);
         }
+    }
+
+    fn announce(&self, group: u32, msg: &[u8]) {
+        netlink::broadcast(NETLINK_ROUTE, group, msg);
     }
 }
 
