@@ -359,7 +359,7 @@ fn fd_datagrams() {
 fn fd_of_a_tap() {
     if in_namespace("fd_of_a_tap") {
         quiet();
-        let tap = match arch::host::tap::open("t0", 12, 0) {
+        let tap = match arch::host::tap::open("t0", 12, 0, false) {
             Ok(t) => t,
             Err(e) => return println!("skipped: no tap: {e:?}"),
         };

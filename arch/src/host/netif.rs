@@ -21,6 +21,8 @@ const ETHTOOL_GSET: u32 = 1;
 /// What has become of an interface.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct LinkEvent {
+    /// Its number.
+    pub index: u32,
     /// Its name.
     pub name: String,
     /// It is up and its own link works.
@@ -49,7 +51,7 @@ fn parse(mut d: &[u8], mut f: impl FnMut(LinkEvent)) {
         let len = len as usize;
         let Some(msg) = d.get(..len).filter(|m| m.len() >= 16) else { return };
         if matches!(kind, RTM_NEWLINK | RTM_DELLINK)
-            && let Some(flags) = u32_at(msg, 24)
+            && let (Some(index), Some(flags)) = (u32_at(msg, 20), u32_at(msg, 24))
         {
             let mut rest = msg.get(32..).unwrap_or(&[]);
             while let (Some(n), Some(attr)) = (u16_at(rest, 0), u16_at(rest, 2)) {
@@ -58,6 +60,7 @@ fn parse(mut d: &[u8], mut f: impl FnMut(LinkEvent)) {
                 if attr == IFLA_IFNAME {
                     let name = value.split(|b| *b == 0).next().unwrap_or(&[]);
                     f(LinkEvent {
+                        index,
                         name: String::from_utf8_lossy(name).into_owned(),
                         running: flags & (IFF_UP | IFF_RUNNING) == IFF_UP | IFF_RUNNING,
                         gone: kind == RTM_DELLINK,
@@ -109,6 +112,13 @@ impl LinkEvents {
         }
         false
     }
+}
+
+/// The name that an interface has now. `ENODEV` if this network namespace has no such interface.
+pub fn name_of(index: u32) -> Result<String> {
+    let socket = rustix::net::socket_with(AddressFamily::UNIX, SocketType::DGRAM, SocketFlags::CLOEXEC, None)
+        .map_err(from_rustix)?;
+    rustix::net::netdevice::index_to_name(socket, index).map_err(from_rustix)
 }
 
 /// Speed and kind of a link, as its driver says.
@@ -166,6 +176,9 @@ mod tests {
         while !ev.read(|e| names.push(e.name)) && !names.iter().any(|n| n == "lo") {
             assert!(ev.fd().poll_wait(1, 2000).is_ok_and(|e| e & 1 != 0), "waited for lo");
         }
+        let lo = crate::host::packet::link("lo").expect("lo");
+        assert_eq!(name_of(lo.index), Ok("lo".to_owned()));
+        assert_eq!(name_of(i32::MAX as u32), Err(Errno::ENODEV));
         assert_eq!(speed("lo"), Err(Errno::EOPNOTSUPP), "lo has no speed");
         assert_eq!(speed("nosuchdevice"), Err(Errno::ENODEV));
         assert_eq!(speed("a name that is too long"), Err(Errno::ENODEV));
@@ -176,11 +189,11 @@ mod tests {
         let mut m = vec![0u8; 44];
         m[0] = 44;
         m[4] = 16;
-        m[24] = 0x41;
+        (m[20], m[24]) = (7, 0x41);
         m[32..44].copy_from_slice(&[9, 0, 3, 0, b't', b'a', b'p', b'0', 0, 0, 0, 0]);
         let mut got = Vec::new();
         parse(&m, |e| got.push(e));
-        assert_eq!(got, [LinkEvent { name: "tap0".into(), running: true, gone: false }]);
+        assert_eq!(got, [LinkEvent { index: 7, name: "tap0".into(), running: true, gone: false }]);
         for n in 0..m.len() {
             parse(&m[..n], |_| {});
             let mut x = m.clone();

@@ -34,6 +34,7 @@ pub struct Tap {
 pub const MAX_NAME: usize = 15;
 
 const IFF_TAP: u16 = 0x0002;
+const IFF_MULTI_QUEUE: u16 = 0x0100;
 const IFF_NO_PI: u16 = 0x1000;
 const IFF_VNET_HDR: u16 = 0x4000;
 const TUNGETFEATURES: libc::c_ulong = 0x8004_54cf;
@@ -59,8 +60,14 @@ struct IfReq {
 }
 
 /// Takes the tap `name`, or a new one (`%d` in it is filled in by the host), with virtio-net headers of `header` bytes and
-/// the TUN_F_ offloads in `offload`. `EBUSY` means that somebody else has it open.
-pub fn open(name: &str, header: i32, offload: u32) -> core::result::Result<Tap, (TapStep, Errno)> {
+/// the TUN_F_ offloads in `offload`. `EBUSY` means that somebody else has it open. With `multi_queue` it is one of several
+/// queues, each opened by a call of its own; `EINVAL` if there is a tap of the name that was made otherwise.
+pub fn open(
+    name: &str,
+    header: i32,
+    offload: u32,
+    multi_queue: bool,
+) -> core::result::Result<Tap, (TapStep, Errno)> {
     let how = OpenHow { write: true, ..OpenHow::default() };
     let fd = HostFd::open(Path::new("/dev/net/tun"), how).map_err(|e| (TapStep::Open, e))?;
     let mut features = 0u32;
@@ -75,7 +82,8 @@ pub fn open(name: &str, header: i32, offload: u32) -> core::result::Result<Tap, 
     if name.len() > MAX_NAME || name.bytes().any(|b| b == 0) {
         return Err((TapStep::SetIff, Errno::EINVAL));
     }
-    let mut req = IfReq { name: [0; 16], flags: IFF_TAP | IFF_NO_PI | IFF_VNET_HDR, pad: [0; 22] };
+    let multi = if multi_queue { IFF_MULTI_QUEUE } else { 0 };
+    let mut req = IfReq { name: [0; 16], flags: IFF_TAP | IFF_NO_PI | IFF_VNET_HDR | multi, pad: [0; 22] };
     req.name[..name.len()].copy_from_slice(name.as_bytes());
     // SAFETY: TUNSETIFF reads and writes a struct ifreq, which lives on this stack frame and has its size of 40 bytes.
     let rc = unsafe { libc::ioctl(fd.as_raw_fd(), TUNSETIFF, &raw mut req) };

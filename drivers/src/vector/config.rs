@@ -30,6 +30,8 @@ pub struct VectorConfig {
     pub bpfflash: bool,
     /// Host file for copies of all frames.
     pub pcap: Option<String>,
+    /// CPUs that there will be: a transport has no more queues unless it is told to.
+    pub cpus: usize,
 }
 
 /// Transports that are announced; those without a line in `KINDS` are not there yet.
@@ -134,6 +136,7 @@ impl VectorConfig {
             bpffile: o.text("bpffile"),
             bpfflash: o.flag("bpfflash"),
             pcap: o.text("pcap"),
+            cpus: 1,
             plan: (kind.parse)(&o)?,
         })
     }
@@ -160,7 +163,7 @@ mod tests {
         let c = VectorConfig::parse("vec0:transport=tap,ifname=tap4,depth=128,gro=1").expect("valid");
         assert_eq!(
             (c.kind.name, format!("{:?}", c.plan)),
-            ("tap", "TapPlan { ifname: Some(\"tap4\"), ifup: None }".into())
+            ("tap", "TapPlan { ifname: Some(\"tap4\"), ifup: None, queues: None }".into())
         );
         assert_eq!((c.unit, c.depth, c.gro, c.mtu, c.mac), (0, 128, true, 1500, None));
         let c = VectorConfig::parse("vec0x1f:transport=tap,mac=02:0:0:a:B:1,mtu=9000").expect("valid");

@@ -3,7 +3,7 @@
 //!
 //! Reset: frames, bytes, errors and drops count since boot; everything else since the last link-up.
 
-use super::lanes::{MAX_SLOTS, Queues, round_slots};
+use super::lanes::{MAX_SLOTS, Maker, Queues, round_slots};
 use super::transport::Framing;
 use super::{Vector, coalesce, link, selftest};
 use net::dev::EthtoolOps;
@@ -177,6 +177,24 @@ fn number(n: usize) -> u32 {
     u32::try_from(n).unwrap_or(u32::MAX)
 }
 
+impl Vector {
+    /// Other queues in the place of those that are there, while frames flow. If there cannot be any the way is lost for
+    /// a moment.
+    fn remake(&self, f: impl FnOnce(&Maker<'_>, Arc<Queues>) -> Result<Queues>) -> Result<()> {
+        let mut queues = self.queues.lock();
+        let Some(old) = queues.take() else { return Ok(()) };
+        match self.make(self.slots.load(Ordering::Relaxed), |m| f(m, old)) {
+            Ok(new) => *queues = Some(Arc::new(new)),
+            Err(e) => {
+                drop(queues);
+                self.lost(None, Err(e));
+                return Err(e);
+            }
+        }
+        Ok(())
+    }
+}
+
 impl EthtoolOps for Vector {
     fn driver_info(&self) -> DriverInfo {
         DriverInfo {
@@ -229,12 +247,11 @@ impl EthtoolOps for Vector {
             if self.transport.framing() == Framing::Stream {
                 return Err(Errno::EOPNOTSUPP);
             }
-            let mut queues = self.queues.lock();
-            if let Some(old) = queues.take() {
-                self.starved.fetch_add(old.starved(), Ordering::Relaxed);
-                *queues = Some(Arc::new(Queues::resize(old, &*self.transport, slots, self.notify())?));
-            }
             self.slots.store(slots, Ordering::Relaxed);
+            self.remake(|m, old| {
+                self.starved.fetch_add(old.starved(), Ordering::Relaxed);
+                m.slots(old)
+            })?;
         }
         self.depth.store((p.tx.min(MAX_DEPTH)) as usize, Ordering::Relaxed);
         Ok(())
@@ -249,8 +266,24 @@ impl EthtoolOps for Vector {
     }
 
     fn channels(&self) -> Result<ChannelParams> {
-        let n = number(self.transport.lanes().len());
-        Ok(ChannelParams { combined_max: n, combined: n, ..ChannelParams::default() })
+        let (n, max) = (number(self.transport.lanes().len()), number(self.transport.max_lanes()));
+        Ok(ChannelParams { combined_max: max.max(n), combined: n, ..ChannelParams::default() })
+    }
+
+    fn set_channels(&self, p: &ChannelParams) -> Result<()> {
+        let n = p.combined as usize;
+        if n == self.transport.lanes().len() {
+            return Ok(());
+        }
+        let set = self.transport.set_lanes(n);
+        // As many as there are now, even if that is not what was asked for.
+        self.remake(|m, old| {
+            let starved = old.starved();
+            let new = m.lanes(old)?;
+            self.starved.fetch_add(starved.saturating_sub(new.starved()), Ordering::Relaxed);
+            Ok(new)
+        })?;
+        set
     }
 
     fn link_settings(&self) -> Result<LinkSettings> {

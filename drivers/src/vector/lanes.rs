@@ -1,14 +1,16 @@
-//! The queues of a NIC that is up: one lane or several, each with its ends.
+//! The queues of a NIC that is up: one lane or several, each with its ends. Of several, each receives on a CPU of its own.
 
 use super::header::Header;
 use super::rx::{HEADROOM, Poll, SLOT_SIZE};
 use super::stream::Reassembly;
-use super::transport::{Framing, RxEnd, Transport};
+use super::transport::{Framing, RxEnd, Transport, TxEnd};
 use super::tx::{Done, TxLane};
-use executor::irq::{RxConfig, RxKind, RxSlot, RxStream};
+use arch::host::fd::HostFd;
+use executor::irq::{POLLRDHUP, RxConfig, RxKind, RxSlot, RxStream, Standing, poll_standing};
 use klib::sync::Mutex;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::os::fd::AsRawFd;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
 use uapi::{Errno, Result};
 
 /// Most receive slots unless somebody asks for more: they should fit the caches, and frames wait as well in the host.
@@ -32,9 +34,25 @@ pub fn round_slots(n: usize) -> usize {
     n.next_power_of_two().clamp(MIN_SLOTS, MAX_SLOTS)
 }
 
+/// Called as an interrupt for what a lane has received.
+pub type Notify = Arc<dyn Fn() + Send + Sync>;
+
+/// What queues are made with.
+pub struct Maker<'a> {
+    /// The way to the host.
+    pub transport: &'a dyn Transport,
+    /// Receive slots.
+    pub slots: usize,
+    /// Frames that may wait for the host.
+    pub depth: &'a Arc<AtomicUsize>,
+    /// For the lane of that number, and the CPU that receives; `None`: this one.
+    pub notify: &'a dyn Fn(usize) -> (Notify, Option<usize>),
+}
+
 /// The receiving end of a lane.
 pub struct RxLane {
-    stream: RxStream,
+    /// Not there yet while its CPU has not begun.
+    stream: OnceLock<Result<RxStream>>,
     header: Arc<dyn Header>,
     reassembly: Option<Mutex<Reassembly>>,
     kind: RxKind,
@@ -54,23 +72,44 @@ pub enum End {
     Gone(Result<()>),
 }
 
+/// Waits for the end of a peer that receiving does not tell of.
+struct Hangup {
+    seen: Arc<AtomicBool>,
+    /// Dropped first: it polls the descriptor.
+    _poll: Standing,
+    _fd: HostFd,
+}
+
+impl Hangup {
+    fn start(fd: HostFd, notify: Notify) -> Result<Self> {
+        let seen = Arc::new(AtomicBool::new(false));
+        let tell = Arc::clone(&seen);
+        let poll = poll_standing(fd.as_raw_fd(), POLLRDHUP, move |_| {
+            tell.store(true, Ordering::Release);
+            notify();
+        })?;
+        Ok(Self { seen, _poll: poll, _fd: fd })
+    }
+}
+
 /// Everything of a NIC that is up.
 pub struct Queues {
-    rx: Vec<RxLane>,
+    rx: Vec<Arc<RxLane>>,
     tx: Vec<Arc<TxLane>>,
     /// Told what became of sent frames.
     pub done: Arc<Done>,
-    next: AtomicUsize,
+    hangup: Option<Arc<Hangup>>,
 }
 
 impl RxLane {
     fn start(
         end: RxEnd,
-        slots: usize,
         framing: Framing,
         fresh: bool,
-        notify: impl Fn() + Send + Sync + 'static,
-    ) -> Result<Self> {
+        slots: usize,
+        notify: Notify,
+        cpu: Option<usize>,
+    ) -> Result<Arc<Self>> {
         let cfg = RxConfig {
             kind: end.kind,
             slots: u16::try_from(slots).map_err(|_| Errno::EINVAL)?,
@@ -89,25 +128,48 @@ impl RxLane {
                 left -= 1;
             }
         }
-        Ok(Self {
-            stream: RxStream::start(&end.fd, cfg, notify)?,
+        let this = Arc::new(Self {
+            stream: OnceLock::new(),
             header: end.header,
             reassembly: stream.then(Mutex::default),
             kind: end.kind,
             errors: AtomicUsize::new(0),
             frames: AtomicU64::new(0),
             bytes: AtomicU64::new(0),
-        })
+        });
+        let fd = end.fd;
+        let begin = move |notify: Notify| RxStream::start(&fd, cfg, move || notify());
+        match cpu.filter(|c| executor::try_this_cpu() != Some(*c)) {
+            None => drop(this.stream.set(Ok(begin(notify)?))),
+            Some(cpu) => {
+                let weak = Arc::downgrade(&this);
+                executor::smp::call_on(cpu, move || {
+                    if let Some(lane) = weak.upgrade() {
+                        let _ = lane.stream.set(begin(Arc::clone(&notify)));
+                        notify();
+                    }
+                });
+            }
+        }
+        Ok(this)
+    }
+
+    fn stream(&self) -> Option<&RxStream> {
+        self.stream.get()?.as_ref().ok()
     }
 
     /// Whether it still receives; errors that say nothing of the future are shrugged off.
     fn end(&self) -> Option<End> {
-        let end = self.stream.ended()?;
+        let stream = match self.stream.get()? {
+            Ok(s) => s,
+            Err(e) => return Some(End::Gone(Err(*e))),
+        };
+        let end = stream.ended()?;
         let patient = self.errors.fetch_add(1, Ordering::Relaxed) < MAX_ERRORS;
         match end {
             // A packet socket that cannot say in a virtio-net header what it received drops the frame.
             Err(Errno::EINVAL) if self.kind == RxKind::Recv && patient => {
-                self.stream.restart();
+                stream.restart();
                 None
             }
             // A peer or a router answered a frame of ours with ICMP, or a signal came.
@@ -121,11 +183,11 @@ impl RxLane {
                 | Errno::ENOPROTOOPT
                 | Errno::ENOMEM,
             ) if patient => {
-                self.stream.restart();
+                stream.restart();
                 None
             }
             Err(Errno::ENETDOWN) => {
-                self.stream.restart();
+                stream.restart();
                 Some(End::Down)
             }
             other => Some(End::Gone(other)),
@@ -133,59 +195,66 @@ impl RxLane {
     }
 }
 
-impl Queues {
-    /// Starts receiving on this CPU. `notify` runs as an interrupt.
-    pub fn start(
-        transport: &dyn Transport,
-        slots: usize,
-        depth: &Arc<AtomicUsize>,
-        done: Arc<Done>,
-        notify: impl Fn() + Clone + Send + Sync + 'static,
-    ) -> Result<Self> {
+impl Maker<'_> {
+    fn rx(&self, i: usize, end: RxEnd, fresh: bool) -> Result<Arc<RxLane>> {
+        let (notify, cpu) = (self.notify)(i);
+        RxLane::start(end, self.transport.framing(), fresh, self.slots, notify, cpu)
+    }
+
+    fn tx(&self, end: TxEnd, done: &Arc<Done>) -> Arc<TxLane> {
+        Arc::new(TxLane::new(end, self.transport.offload(), Arc::clone(self.depth), Arc::clone(done)))
+    }
+
+    /// Starts receiving.
+    pub fn start(&self, done: Arc<Done>) -> Result<Queues> {
+        let hangup = self.transport.hangup();
+        let hangup = hangup.map(|fd| Hangup::start(fd, (self.notify)(0).0).map(Arc::new)).transpose()?;
+        let none = Queues { rx: Vec::new(), tx: Vec::new(), done, hangup };
+        self.lanes(Arc::new(none))
+    }
+
+    /// As many lanes as the transport has now. Those that `old` has go on as if nothing had happened.
+    pub fn lanes(&self, old: Arc<Queues>) -> Result<Queues> {
         let (mut rx, mut tx) = (Vec::new(), Vec::new());
-        for lane in transport.lanes() {
-            if let Some(end) = lane.rx {
-                rx.push(RxLane::start(end, slots, transport.framing(), true, notify.clone())?);
+        for (i, lane) in self.transport.lanes().into_iter().enumerate() {
+            match (old.rx.get(i), lane.rx) {
+                (Some(there), Some(_)) => rx.push(Arc::clone(there)),
+                (None, Some(end)) => rx.push(self.rx(i, end, true)?),
+                (_, None) => {}
             }
-            if let Some(end) = lane.tx {
-                tx.push(Arc::new(TxLane::new(
-                    end,
-                    transport.offload(),
-                    Arc::clone(depth),
-                    Arc::clone(&done),
-                )));
+            match (old.tx.get(i), lane.tx) {
+                (Some(there), Some(_)) => tx.push(Arc::clone(there)),
+                (None, Some(end)) => tx.push(self.tx(end, &old.done)),
+                (_, None) => {}
             }
         }
         if tx.is_empty() {
             return Err(Errno::ENODEV);
         }
-        Ok(Self { rx, tx, done, next: AtomicUsize::new(0) })
+        Ok(Queues { rx, tx, done: Arc::clone(&old.done), hangup: old.hangup.clone() })
     }
 
     /// Receives into another number of slots from now on. Frames that wait in the host are kept; `old` goes first, so
-    /// that they keep their order. `EOPNOTSUPP` on a stream, where bytes in flight would be lost.
-    pub fn resize(
-        old: Arc<Self>,
-        transport: &dyn Transport,
-        slots: usize,
-        notify: impl Fn() + Clone + Send + Sync + 'static,
-    ) -> Result<Self> {
-        let (tx, done) = (old.tx.clone(), Arc::clone(&old.done));
+    /// that they keep their order. Not for a stream, where bytes in flight would be lost.
+    pub fn slots(&self, old: Arc<Queues>) -> Result<Queues> {
+        let (tx, done, hangup) = (old.tx.clone(), Arc::clone(&old.done), old.hangup.clone());
         let load = |n: &AtomicU64| n.load(Ordering::Relaxed);
         let counts: Vec<_> = old.rx.iter().map(|l| (load(&l.frames), load(&l.bytes))).collect();
         drop(old);
         let mut rx = Vec::new();
-        for end in transport.lanes().into_iter().filter_map(|l| l.rx) {
-            let lane = RxLane::start(end, slots, transport.framing(), false, notify.clone())?;
+        for (i, end) in self.transport.lanes().into_iter().filter_map(|l| l.rx).enumerate() {
+            let lane = self.rx(i, end, false)?;
             // They count since link-up.
-            let (frames, bytes) = counts.get(rx.len()).copied().unwrap_or_default();
+            let (frames, bytes) = counts.get(i).copied().unwrap_or_default();
             lane.frames.store(frames, Ordering::Relaxed);
             lane.bytes.store(bytes, Ordering::Relaxed);
             rx.push(lane);
         }
-        Ok(Self { rx, tx, done, next: AtomicUsize::new(0) })
+        Ok(Queues { rx, tx, done, hangup })
     }
+}
 
+impl Queues {
     /// `ethtool -S`, per queue: what was received and sent since link-up.
     pub fn stats(&self, mut f: impl FnMut(String, u64)) {
         for (i, l) in self.rx.iter().enumerate() {
@@ -215,39 +284,38 @@ impl Queues {
         self.tx.iter().map(|l| l.retried()).sum()
     }
 
-    /// Hands up to `budget` received messages to `poll`; the number.
-    pub fn poll(&self, slots: &mut Vec<RxSlot>, budget: usize, poll: &mut Poll<'_>) -> usize {
-        let first = self.next.fetch_add(1, Ordering::Relaxed);
-        let mut done = 0;
-        for i in 0..self.rx.len() {
-            let Some(lane) = self.rx.get((first.wrapping_add(i)) % self.rx.len()) else { break };
-            let n = lane.stream.pop_many(slots, budget - done);
-            if n > 0 {
-                lane.errors.store(0, Ordering::Relaxed);
-            }
-            done += n;
-            let before = poll.out.len();
-            match &lane.reassembly {
-                None => slots.drain(..).for_each(|s| poll.message(s, &*lane.header)),
-                Some(r) => {
-                    let mut r = r.lock();
-                    slots.drain(..).for_each(|s| poll.chunk(&s, &mut r));
-                }
-            }
-            let new = poll.out.get(before..).unwrap_or(&[]);
-            lane.frames.fetch_add(new.len() as u64, Ordering::Relaxed);
-            lane.bytes.fetch_add(new.iter().map(|s| s.len() as u64).sum(), Ordering::Relaxed);
+    /// Hands up to `budget` messages that a lane has received to `poll`; the number.
+    pub fn poll(&self, lane: usize, slots: &mut Vec<RxSlot>, budget: usize, poll: &mut Poll<'_>) -> usize {
+        let Some(lane) = self.rx.get(lane) else { return 0 };
+        let Some(stream) = lane.stream() else { return 0 };
+        let n = stream.pop_many(slots, budget);
+        if n > 0 {
+            lane.errors.store(0, Ordering::Relaxed);
         }
-        done
+        let before = poll.out.len();
+        match &lane.reassembly {
+            None => slots.drain(..).for_each(|s| poll.message(s, &*lane.header)),
+            Some(r) => {
+                let mut r = r.lock();
+                slots.drain(..).for_each(|s| poll.chunk(&s, &mut r));
+            }
+        }
+        let new = poll.out.get(before..).unwrap_or(&[]);
+        lane.frames.fetch_add(new.len() as u64, Ordering::Relaxed);
+        lane.bytes.fetch_add(new.iter().map(|s| s.len() as u64).sum(), Ordering::Relaxed);
+        n
     }
 
     /// The first lane that has stopped, and why.
     pub fn end(&self) -> Option<End> {
-        let broken = |l: &RxLane| l.reassembly.as_ref().is_some_and(|r| r.lock().is_broken());
+        let broken = |l: &Arc<RxLane>| l.reassembly.as_ref().is_some_and(|r| r.lock().is_broken());
         if self.rx.iter().any(broken) {
             return Some(End::Gone(Err(Errno::EPROTO)));
         }
-        self.rx.iter().find_map(RxLane::end)
+        if self.hangup.as_ref().is_some_and(|h| h.seen.load(Ordering::Acquire)) {
+            return Some(End::Gone(Ok(())));
+        }
+        self.rx.iter().find_map(|l| l.end())
     }
 
     /// The lane for a frame.
@@ -265,7 +333,7 @@ impl Queues {
 
     /// Times receiving stood still because every slot was in use.
     pub fn starved(&self) -> u64 {
-        self.rx.iter().map(|l| l.stream.starved()).sum()
+        self.rx.iter().filter_map(|l| l.stream()).map(RxStream::starved).sum()
     }
 }
 

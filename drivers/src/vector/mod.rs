@@ -3,7 +3,8 @@
 //!
 //! * [`VectorConfig`]: what the command line says. [`Vector`]: the NIC, a `net::NetDevice`.
 //! * `options`: keys and their types. `transport`: ways to the host, each one file. `header`: what stands in front of frames.
-//! * `lanes`: the queues. `rx`, `tx`: the two directions. `stream`: frames in a byte stream. `napi`: the softirq that polls. `pcap`: copies on the side.
+//! * `lanes`: the queues, `poll`: what the softirq does with one. `rx`, `tx`: the two directions. `stream`: frames in a byte stream. `napi`: the softirq that polls. `pcap`: copies on the side.
+//! * `recover`: what follows when the interface or the peer on the host goes away.
 //! * `vnet_hdr`: checksums and segments as virtio says them. `ethtool`: counters and knobs; `coalesce`, `selftest` and
 //!   `link` (carrier and speed of the host's interface) belong to it.
 //!
@@ -20,6 +21,8 @@ mod link;
 mod napi;
 mod options;
 mod pcap;
+mod poll;
+mod recover;
 mod rx;
 mod selftest;
 mod stream;
@@ -31,16 +34,15 @@ pub use config::{COMMON, Mac, VectorConfig};
 pub use header::{Bare, DropReason, ETH_HLEN, Header, Outgoing, Stripped};
 pub use options::{DF, IFNAME, IFUP, Key, Options, QUEUES, TOS, TTL, Type};
 pub use stream::LengthPrefix;
-pub use transport::{Framing, KINDS, Kind, Lane, Limit, Plan, RxEnd, Setup, Train, Transport, TxEnd};
+pub use transport::{Again, Framing, KINDS, Kind, Lane, Limit, Plan, RxEnd, Setup, Train, Transport, TxEnd};
 
 use coalesce::Direction;
 use ethtool::{Counters, TxDrop, add, get};
-use executor::irq::RxSlot;
 use header::Drops;
 use klib::sync::Mutex;
-use lanes::{End, Queues};
-use net::{CsumStatus, DevStats, Features, Napi, NetDevice, NetRef, Skb};
-use rx::Poll;
+use lanes::{Maker, Notify, Queues};
+use net::{DevStats, Features, NetDevice, NetRef, Skb};
+use poll::QueuePoll;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
 use tx::Done;
@@ -56,7 +58,7 @@ pub struct Vector {
     /// Frames that may wait for the host, and receive slots.
     depth: Arc<AtomicUsize>,
     slots: AtomicUsize,
-    transport: Box<dyn Transport>,
+    transport: Arc<dyn Transport>,
     mac: Mutex<Mac>,
     /// As configured; zeros if it was drawn.
     perm_mac: Mac,
@@ -67,7 +69,8 @@ pub struct Vector {
     up: AtomicBool,
     /// What is switched on, of what the driver can do.
     features: AtomicU32,
-    sched: Arc<napi::Sched>,
+    /// One a queue that there can be, at least one.
+    polls: Vec<Arc<QueuePoll>>,
     counters: Arc<Counters>,
     carrier: AtomicBool,
     /// Times all slots were in use, of streams that are closed.
@@ -76,13 +79,12 @@ pub struct Vector {
     rx_wait: Arc<Direction>,
     tx_wait: Direction,
     link: link::HostLink,
+    recovery: recover::Recovery,
     /// `ethtool -f` may replace the program of the receiving socket.
     bpfflash: bool,
     /// NETIF_MSG_*: kept to be read back.
     msglevel: AtomicU32,
     pcap: Option<pcap::Pcap>,
-    /// Slots and frames of a poll, kept so that it allocates nothing.
-    batch: Mutex<(Vec<RxSlot>, Vec<Skb>)>,
 }
 
 /// A random locally administered address.
@@ -110,15 +112,16 @@ fn load_filter(transport: &dyn Transport, path: &str) -> std::result::Result<(),
     })
 }
 
-/// At the end of a wait for received frames they are looked at.
-fn rx_timer(sched: &Arc<napi::Sched>) -> Arc<Direction> {
+/// At the end of a wait for received frames they are looked at, in all queues.
+fn rx_timer(polls: &[Arc<QueuePoll>]) -> Arc<Direction> {
+    let scheds: Vec<_> = polls.iter().map(|p| Arc::clone(&p.sched)).collect();
     Arc::new_cyclic(|me: &Weak<Direction>| {
-        let (sched, me) = (Arc::clone(sched), Weak::clone(me));
+        let me = Weak::clone(me);
         Direction::new(move || {
             if let Some(d) = me.upgrade() {
                 d.fired();
             }
-            sched.schedule();
+            scheds.iter().for_each(|s| s.schedule());
         })
     })
 }
@@ -142,8 +145,9 @@ impl Vector {
             Some(m) => m,
             None => random_mac().map_err(named)?,
         };
-        let setup = Setup { unit: cfg.unit, mac, depth: cfg.depth, mtu: cfg.mtu, gro: cfg.gro };
-        let transport = cfg.plan.open(&setup).map_err(named)?;
+        let setup =
+            Setup { unit: cfg.unit, mac, depth: cfg.depth, mtu: cfg.mtu, gro: cfg.gro, cpus: cfg.cpus };
+        let transport: Arc<dyn Transport> = cfg.plan.open(&setup).map_err(named)?.into();
         if cfg.mtu > transport.max_mtu() {
             let max = transport.max_mtu();
             return Err(named(format!(
@@ -160,58 +164,77 @@ impl Vector {
         let mut features = Features::all();
         // Where the host merges, the stack may as well.
         features.set(Features::GRO, cfg.gro || transport.offload().contains(Features::LRO));
-        let sched = Arc::new(napi::Sched::default());
-        let rx_wait = rx_timer(&sched);
-        let this = Arc::new_cyclic(|me: &Weak<Self>| Self {
-            me: Weak::clone(me),
-            unit: cfg.unit,
-            depth: Arc::new(AtomicUsize::new(cfg.depth)),
-            slots: AtomicUsize::new(lanes::default_slots(cfg.depth)),
-            transport,
-            mac: Mutex::new(mac),
-            perm_mac: cfg.mac.unwrap_or_default(),
-            mtu: AtomicU32::new(cfg.mtu),
-            net: OnceLock::new(),
-            queues: Mutex::new(None),
-            up: AtomicBool::new(false),
-            features: AtomicU32::new(features.bits()),
-            drops: Drops::default(),
-            rx_wait: Arc::clone(&rx_wait),
-            tx_wait: tx_timer(Weak::clone(me)),
-            link: link::HostLink::default(),
-            bpfflash: cfg.bpfflash,
-            msglevel: AtomicU32::new(0),
-            pcap,
-            sched: Arc::clone(&sched),
-            counters: Arc::default(),
-            carrier: AtomicBool::new(true),
-            starved: AtomicU64::new(0),
-            batch: Mutex::default(),
-        });
-        let weak: Weak<dyn Napi> = this.me.clone();
-        napi::add(sched, weak);
-        Ok(this)
+        Ok(Arc::new_cyclic(|me: &Weak<Self>| {
+            let polls = QueuePoll::all(me, transport.max_lanes());
+            Self {
+                me: Weak::clone(me),
+                unit: cfg.unit,
+                depth: Arc::new(AtomicUsize::new(cfg.depth)),
+                slots: AtomicUsize::new(lanes::default_slots(cfg.depth)),
+                transport,
+                mac: Mutex::new(mac),
+                perm_mac: cfg.mac.unwrap_or_default(),
+                mtu: AtomicU32::new(cfg.mtu),
+                net: OnceLock::new(),
+                queues: Mutex::new(None),
+                up: AtomicBool::new(false),
+                features: AtomicU32::new(features.bits()),
+                drops: Drops::default(),
+                rx_wait: rx_timer(&polls),
+                tx_wait: tx_timer(Weak::clone(me)),
+                link: link::HostLink::default(),
+                recovery: recover::Recovery::default(),
+                bpfflash: cfg.bpfflash,
+                msglevel: AtomicU32::new(0),
+                pcap,
+                polls,
+                counters: Arc::default(),
+                carrier: AtomicBool::new(true),
+                starved: AtomicU64::new(0),
+            }
+        }))
+    }
+
+    /// What was opened, as the boot log says it.
+    pub fn about(&self) -> String {
+        self.transport.describe()
     }
 
     /// Name of the driver, for ethtool.
     pub const DRIVER: &'static str = "uml-vector";
 
     fn start(&self) -> Result<Queues> {
-        let done = Arc::new(Done::new(Arc::clone(&self.counters), Arc::clone(&self.sched)));
-        Queues::start(&*self.transport, self.slots.load(Ordering::Relaxed), &self.depth, done, self.notify())
+        let sched = self.polls.first().map(|p| Arc::clone(&p.sched)).unwrap_or_default();
+        let done = Arc::new(Done::new(Arc::clone(&self.counters), sched));
+        self.make(self.slots.load(Ordering::Relaxed), |m| m.start(done))
     }
 
-    /// What is done, as an interrupt, for each received message.
-    fn notify(&self) -> impl Fn() + Clone + Send + Sync + 'static {
-        let (sched, wait) = (Arc::clone(&self.sched), Arc::clone(&self.rx_wait));
+    /// Makes queues with so many receive slots.
+    fn make(&self, slots: usize, f: impl FnOnce(&Maker<'_>) -> Result<Queues>) -> Result<Queues> {
+        let notify = |queue| self.notify(queue, slots);
+        f(&Maker { transport: &*self.transport, slots, depth: &self.depth, notify: &notify })
+    }
+
+    /// Asks for a look at the first queue, the link and the end of things.
+    fn schedule(&self) {
+        if let Some(p) = self.polls.first() {
+            p.sched.schedule();
+        }
+    }
+
+    /// What is done, as an interrupt, for each message that a queue receives, and on which CPU it does.
+    fn notify(&self, queue: usize, slots: usize) -> (Notify, Option<usize>) {
+        let sched = self.polls.get(queue).map(|p| Arc::clone(&p.sched)).unwrap_or_default();
+        let (wait, cpu) = (Arc::clone(&self.rx_wait), sched.home());
         // A ring whose slots are all full receives nothing: half of them never wait.
-        let bound = u32::try_from(self.slots.load(Ordering::Relaxed) / 2).unwrap_or(1);
-        move || {
+        let bound = u32::try_from(slots / 2).unwrap_or(1);
+        let notify = move || {
             wait.more();
             if wait.is_due(bound) {
                 sched.schedule();
             }
-        }
+        };
+        (Arc::new(notify), cpu)
     }
 
     /// Frames leave now.
@@ -241,79 +264,6 @@ impl Vector {
             net.link_changed(*ifindex);
         }
         changed
-    }
-
-    /// The interface of the host may have changed.
-    fn follow_link(&self) {
-        let Some(change) = self.transport.host_ifname().and_then(|n| self.link.take(n)) else { return };
-        let on = change == link::Change::Running(true);
-        if self.set_carrier(on) {
-            let how = match change {
-                link::Change::Gone => "is gone",
-                link::Change::Running(true) => "is up",
-                link::Change::Running(false) => "is down",
-            };
-            log::warn!(target: "vector", "vec{}: the interface on the host {how}", self.unit);
-        }
-    }
-
-    /// Receiving has stopped: the interface on the host is gone, or down for a while.
-    fn lost(&self, end: End) {
-        if !self.set_carrier(false) {
-            return;
-        }
-        match end {
-            End::Down => log::warn!(target: "vector", "vec{}: the interface on the host is down", self.unit),
-            End::Gone(why) => {
-                let why = why.err().map_or("end of file", Errno::text);
-                log::error!(target: "vector", "vec{}: receiving has ended: {why}", self.unit);
-            }
-        }
-    }
-}
-
-impl Napi for Vector {
-    fn poll(&self, budget: usize) -> usize {
-        self.follow_link();
-        let (Some(q), Some((net, ifindex))) = (self.queues(), self.net.get()) else { return 0 };
-        if q.done.wake.swap(false, Ordering::SeqCst) {
-            add(&self.counters.tx_restart_queue, 1);
-            net.tx_wake(*ifindex);
-        }
-        let Some(pool) = net.pool() else { return 0 };
-        // Only one poll runs at a time (see napi), so the lock is never waited for.
-        let (mut slots, mut frames) = std::mem::take(&mut *self.batch.lock());
-        let mut poll = Poll {
-            pool: &pool,
-            counters: &self.counters,
-            drops: &self.drops,
-            pcap: self.pcap.as_ref(),
-            out: &mut frames,
-        };
-        let n = q.poll(&mut slots, budget, &mut poll);
-        if n > 0 {
-            self.counters.polled(n as u64);
-            if !self.carrier.load(Ordering::Acquire) && !frames.is_empty() {
-                self.set_carrier(true);
-            }
-            if !self.features().contains(Features::RXCSUM) {
-                // Nobody is believed: the stack looks at the sums itself.
-                let vouched = frames.iter_mut().filter(|f| f.csum == CsumStatus::Unnecessary);
-                vouched.for_each(|f| f.csum = CsumStatus::None);
-            }
-            if self.up.load(Ordering::Acquire) {
-                net.rx(*ifindex, frames.drain(..));
-            }
-        }
-        slots.clear();
-        frames.clear();
-        *self.batch.lock() = (slots, frames);
-        if n < budget
-            && let Some(end) = q.end()
-        {
-            self.lost(end);
-        }
-        n
     }
 }
 
@@ -388,15 +338,24 @@ impl NetDevice for Vector {
         }
         napi::register();
         self.counters.link_up();
-        if queues.is_none() {
+        // A way that is lost gets its queues when it is back.
+        if queues.is_none() && !self.recovery.is_busy() {
             *queues = Some(Arc::new(self.start()?));
             self.carrier.store(true, Ordering::Release);
         }
-        if self.transport.host_ifname().is_some() {
-            let sched = Arc::clone(&self.sched);
-            self.link.start(move || sched.schedule());
-        }
         self.up.store(true, Ordering::Release);
+        drop(queues);
+        if self.transport.host_ifname().is_some() {
+            let me = Weak::clone(&self.me);
+            self.link.start(move || {
+                if let Some(v) = me.upgrade() {
+                    v.schedule();
+                }
+            });
+            if self.link.ask() {
+                self.follow_link();
+            }
+        }
         Ok(())
     }
 
@@ -417,13 +376,14 @@ impl NetDevice for Vector {
     }
 
     fn xmit(&self, skb: Skb) -> std::result::Result<(), Skb> {
-        let guard = self.queues.lock();
+        // Not locked meanwhile: several CPUs send at once, each by its flow's queue.
+        let queues = self.queues();
         let dropped = |why| {
             self.counters.tx_drop(why);
             Ok(())
         };
         let up = self.up.load(Ordering::Acquire);
-        let Some(q) = guard.as_ref().filter(|_| up) else { return dropped(TxDrop::Down) };
+        let Some(q) = queues.filter(|_| up) else { return dropped(TxDrop::Down) };
         if skb.gso.is_none() && skb.len() > self.mtu() as usize + LINK_HEADER {
             return dropped(TxDrop::Long);
         }

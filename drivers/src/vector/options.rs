@@ -300,7 +300,7 @@ pub const IFUP: Key =
     Key::new("ifup", Type::Path { max: 4095 }, "program of the host, run with the interface's name");
 /// `queues=`.
 pub const QUEUES: Key =
-    Key::new("queues", Type::Number { min: 1, max: 8 }, "queues to the host, one a CPU").default("1");
+    Key::new("queues", Type::Number { min: 1, max: 8 }, "queues to the host; one a CPU if absent");
 /// `ttl=` of tunnels.
 pub const TTL: Key = Key::new("ttl", Type::Number { min: 1, max: 255 }, "TTL or hop limit of outer packets");
 /// `tos=` of tunnels.

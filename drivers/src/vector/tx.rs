@@ -1,7 +1,7 @@
 //! Sending: frames queue up and leave in batches, in order; each is owned by its operation until that is done. What the
 //! host cannot do for a frame (segments, checksum) is done here, at the last moment.
 
-use super::ethtool::{Counters, add};
+use super::ethtool::{Counters, TxDrop, add};
 use super::header::Outgoing;
 use super::lanes::flow_hash;
 use super::napi;
@@ -247,6 +247,7 @@ impl TxDone for Done {
                 add(&self.counters.tx_packets, frames);
                 add(&self.counters.tx_bytes, bytes);
             }
+            Err(Errno::ECANCELED) => (0..frames).for_each(|_| self.counters.tx_drop(TxDrop::Down)),
             Err(e) => {
                 add(&self.counters.tx_errors, frames);
                 // EINVAL is the word of older hosts for a train whose datagrams are too long.

@@ -87,13 +87,14 @@ fn without_name<'a>(message: &'a str, name: &str) -> &'a str {
 }
 
 /// Opens everything. `Err` is the first thing that cannot be had.
-pub fn open(line: &BootLine, parsed: &Parsed, memory: &PhysMem) -> Result<Devices, Mistake> {
+pub fn open(line: &BootLine, parsed: &Parsed, memory: &PhysMem, cpus: usize) -> Result<Devices, Mistake> {
     let mut disks: Vec<(u32, Arc<dyn BlockDevice>)> = Vec::new();
     for disk in &line.disks {
         disks.push((u32::from(disk.unit) * MINORS, open_disk(disk, memory)?));
     }
     let mut nics: Vec<Arc<dyn net::NetDevice>> = Vec::new();
     for (at, cfg) in &parsed.vecs {
+        let cfg = &VectorConfig { cpus, ..cfg.clone() };
         let nic = Vector::new(cfg).map_err(|e| at.error(without_name(&e, &format!("vec{}", cfg.unit))))?;
         nics.push(nic);
     }

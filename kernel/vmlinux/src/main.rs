@@ -79,7 +79,7 @@ fn boot(line: BootLine, parsed: &devices::Parsed) -> ! {
         let mib = line.mem >> 20;
         fail(&format!("mem={mib}M: the host does not lend so much (memfd_create, mmap); expected less"))
     });
-    let devices = devices::open(&line, parsed, &memory).unwrap_or_else(|e| fail(&e));
+    let devices = devices::open(&line, parsed, &memory, host.ncpus).unwrap_or_else(|e| fail(&e));
     let stubs = StubHost::start(&memory).unwrap_or_else(|e| fail(&e));
     kernel_settings(&line, &instance);
     end::install(line.noreboot);

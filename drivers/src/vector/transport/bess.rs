@@ -1,6 +1,6 @@
 //! `transport=bess`: bare frames on a SEQPACKET socket, as BESS's UnixSocketPort and any program of few lines speak them.
 
-use super::socket::{SocketTransport, unix_error};
+use super::socket::{Open, OwnPath, SocketTransport, unix_error};
 use super::{Kind, Plan, Setup, Transport};
 use crate::vector::options::{Key, Options, Type};
 use arch::host::unix::{self, MAX_PATH};
@@ -18,7 +18,7 @@ pub static KIND: Kind = Kind {
     parse,
 };
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct BessPlan {
     src: Option<String>,
     dst: String,
@@ -28,18 +28,25 @@ fn parse(o: &Options) -> Result<Arc<dyn Plan>, String> {
     Ok(Arc::new(BessPlan { src: o.text("src"), dst: o.require("dst", "bess")? }))
 }
 
-impl Plan for BessPlan {
-    fn open(&self, _setup: &Setup) -> Result<Box<dyn Transport>, String> {
+impl BessPlan {
+    fn connect(&self) -> Result<Open, String> {
         let kind = unix::Kind::SeqPacket;
         let fd = unix::socket(kind).map_err(|e| format!("dst={}: no socket: {}", self.dst, e.text()))?;
+        let mut path = None;
         if let Some(src) = &self.src {
             unix::bind(&fd, kind, Path::new(src)).map_err(|e| unix_error("src", src, e))?;
+            path = Some(OwnPath(src.into()));
         }
         unix::connect(&fd, Path::new(&self.dst)).map_err(|e| unix_error("dst", &self.dst, e))?;
-        let open = SocketTransport::new("bess", format!("bess {}: bare frames", self.dst), fd, kind);
-        Ok(Box::new(match &self.src {
-            Some(src) => open.removing(src.into()),
-            None => open,
-        }))
+        Ok(Open { fd, keep: None, path })
+    }
+}
+
+impl Plan for BessPlan {
+    fn open(&self, _setup: &Setup) -> Result<Box<dyn Transport>, String> {
+        let what = format!("bess {}: bare frames", self.dst);
+        let open = SocketTransport::new("bess", what, self.connect()?, unix::Kind::SeqPacket);
+        let plan = self.clone();
+        Ok(Box::new(open.connecting(Box::new(move || plan.connect()))))
     }
 }

@@ -3,13 +3,13 @@
 //! `tap` or a program of their own, `bpffile=`).
 
 use super::common::{ethernet, ifup};
-use super::{Kind, Lane, Plan, RxEnd, Setup, Transport, TxEnd, raw, tap};
+use super::{Again, Kind, Lane, Plan, RxEnd, Setup, Transport, TxEnd, raw, tap};
 use crate::vector::config::Mac;
 use crate::vector::options::{IFNAME, IFUP, Options};
 use crate::vector::vnet_hdr::Vnet;
 use arch::host::fd::HostFd;
+use arch::host::netif;
 use arch::host::packet::{self, ETH_P_ALL, Insn};
-use arch::host::tap::Tap;
 use executor::irq::{RxKind, TxKind};
 use klib::sync::Mutex;
 use net::Features;
@@ -38,20 +38,23 @@ impl Plan for HybridPlan {
     fn open(&self, setup: &Setup) -> std::result::Result<Box<dyn Transport>, String> {
         // First what needs the rarer right, so that no tap is made in vain.
         let (fd, vnet) = raw::socket(&self.ifname)?;
-        let tap = tap::take(Some(&self.ifname))?;
+        let (tap, _) = tap::take(Some(&self.ifname), false)?;
         let link = ethernet(&self.ifname)?;
         let own = Mutex::new((setup.mac, true));
-        let this = HybridTransport { tap, fd, vnet, own };
+        let state = Mutex::new((tap.fd, link.index));
+        let this = HybridTransport { name: tap.name, state, fd, vnet, own };
         let failed = |e: uapi::Errno| format!("ifname={}: cannot read from it: {}", self.ifname, e.text());
         this.set_filter(None).map_err(failed)?;
         packet::bind(&this.fd, link.index, ETH_P_ALL).map_err(failed)?;
-        ifup(self.ifup.as_deref(), &this.tap.name)?;
+        ifup(self.ifup.as_deref(), &this.name)?;
         Ok(Box::new(this))
     }
 }
 
 struct HybridTransport {
-    tap: Tap,
+    name: String,
+    /// The tap, and the number of its interface.
+    state: Mutex<(HostFd, u32)>,
     fd: HostFd,
     /// The socket has virtio-net headers; the tap always does.
     vnet: bool,
@@ -66,16 +69,35 @@ impl Transport for HybridTransport {
 
     fn describe(&self) -> String {
         let how = if self.vnet { "tso and tx/rx checksum" } else { "tso and tx checksum" };
-        format!("tap/raw hybrid {}: using vnet headers for {how}", self.tap.name)
+        format!("tap/raw hybrid {}: using vnet headers for {how}", self.name)
     }
 
     fn host_ifname(&self) -> Option<&str> {
-        Some(&self.tap.name)
+        Some(&self.name)
+    }
+
+    fn host_ifindex(&self) -> Option<u32> {
+        Some(self.state.lock().1)
+    }
+
+    fn is_alive(&self) -> bool {
+        let state = self.state.lock();
+        tap::is_alive(&state.0) && netif::name_of(state.1).is_ok()
+    }
+
+    fn reopen(&self) -> std::result::Result<(), Again> {
+        if self.is_alive() {
+            return Ok(());
+        }
+        let (tap, index, _) = tap::retake(&self.name, tap::ALL_BITS, false)?;
+        packet::bind(&self.fd, index, ETH_P_ALL).map_err(|e| Again::Later(e.text().to_owned()))?;
+        *self.state.lock() = (tap, index);
+        Ok(())
     }
 
     fn lanes(&self) -> Vec<Lane> {
         let rx = RxEnd { fd: self.fd.clone(), kind: RxKind::Recv, header: raw::header(self.vnet) };
-        let tx = TxEnd::plain(&self.tap.fd, TxKind::Write, Arc::new(Vnet));
+        let tx = TxEnd::plain(&self.state.lock().0, TxKind::Write, Arc::new(Vnet));
         vec![Lane { rx: Some(rx), tx: Some(tx) }]
     }
 

@@ -74,6 +74,8 @@ pub struct Setup {
     pub mtu: u32,
     /// `gro=1`.
     pub gro: bool,
+    /// CPUs that there will be.
+    pub cpus: usize,
 }
 
 /// Options of a transport, checked; opens it.
@@ -152,6 +154,17 @@ pub struct Lane {
     pub tx: Option<TxEnd>,
 }
 
+/// Why a way could not be opened again, and when the next try is worth while.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Again {
+    /// There is nothing that could be opened (an inherited descriptor).
+    Never,
+    /// The interface is not there: when it comes, or something else happens to it.
+    News,
+    /// After a pause. One line for the user.
+    Later(String),
+}
+
 /// An open way to the host.
 pub trait Transport: Send + Sync {
     /// As `transport=` names it.
@@ -160,6 +173,14 @@ pub trait Transport: Send + Sync {
     fn describe(&self) -> String;
     /// Its queues, at least one. Called at each link-up; headers keep their state.
     fn lanes(&self) -> Vec<Lane>;
+    /// Most queues that [`set_lanes`](Self::set_lanes) gives.
+    fn max_lanes(&self) -> usize {
+        1
+    }
+    /// Another number of queues, from 1 to [`max_lanes`](Self::max_lanes); those that stay are the first ones.
+    fn set_lanes(&self, _n: usize) -> Result<()> {
+        Err(Errno::EOPNOTSUPP)
+    }
     /// What the *host* does: checksums and segments of frames sent (`HW_CSUM`, `TSO4`, `TSO6`, `USO`), checksums and merging of
     /// frames received (`RXCSUM`, `LRO`). The driver does the rest in software.
     fn offload(&self) -> Features;
@@ -167,6 +188,23 @@ pub trait Transport: Send + Sync {
     fn set_offload(&self, _on: Features) {}
     /// The interface of the host whose link is ours and whose speed we tell.
     fn host_ifname(&self) -> Option<&str> {
+        None
+    }
+    /// The number of that interface which the descriptors belong to.
+    fn host_ifindex(&self) -> Option<u32> {
+        None
+    }
+    /// False once the descriptors have lost their interface for good.
+    fn is_alive(&self) -> bool {
+        true
+    }
+    /// The way was lost: opens it anew, so that [`lanes`](Self::lanes) are of use again. May sleep; asked by one thread at a
+    /// time, while no frames flow.
+    fn reopen(&self) -> std::result::Result<(), Again> {
+        Err(Again::Never)
+    }
+    /// A descriptor whose hang-up says that the peer is gone, where receiving does not say it.
+    fn hangup(&self) -> Option<HostFd> {
         None
     }
     /// How frames follow one another.

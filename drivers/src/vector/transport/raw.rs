@@ -5,15 +5,17 @@
 //! it would have to cut.
 
 use super::common::{ethernet, ifup, needs};
-use super::{Kind, Lane, Plan, RxEnd, Setup, Transport, TxEnd};
+use super::{Again, Kind, Lane, Plan, RxEnd, Setup, Transport, TxEnd};
 use crate::vector::header::{Bare, Header};
 use crate::vector::options::{IFNAME, IFUP, Options};
 use crate::vector::vnet_hdr::Vnet;
 use arch::host::fd::HostFd;
+use arch::host::netif;
 use arch::host::packet::{self, ETH_P_ALL, Insn};
 use executor::irq::{RxKind, TxKind};
 use net::Features;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use uapi::{Errno, Result};
 
 /// The transport on the command line.
@@ -40,14 +42,12 @@ impl Plan for RawPlan {
         let (fd, vnet) = socket(&self.ifname)?;
         let failed = |what: &str, e: Errno| format!("ifname={}: {what}: {}", self.ifname, e.text());
         let own_filter = packet::ignore_outgoing(&fd).is_err();
-        let this = RawTransport { ifname: self.ifname.clone(), fd, vnet, own_filter };
+        let index = AtomicU32::new(link.index);
+        let this = RawTransport { ifname: self.ifname.clone(), index, fd, vnet, own_filter };
         if own_filter {
             this.set_mac(setup.mac).map_err(|e| failed("cannot filter its own frames", e))?;
         }
-        // Frames to our address, which the interface does not have.
-        packet::set_promiscuous(&this.fd, link.index)
-            .map_err(|e| failed("cannot receive frames for other addresses", e))?;
-        packet::bind(&this.fd, link.index, ETH_P_ALL).map_err(|e| failed("cannot bind to it", e))?;
+        this.bind(link.index).map_err(|e| failed("cannot bind to it", e))?;
         ifup(self.ifup.as_deref(), &self.ifname)?;
         Ok(Box::new(this))
     }
@@ -73,10 +73,22 @@ pub fn header(vnet: bool) -> Arc<dyn Header> {
 
 struct RawTransport {
     ifname: String,
+    /// Number of the interface that the socket is bound to.
+    index: AtomicU32,
     fd: HostFd,
     vnet: bool,
     /// The host cannot leave out what is sent: a program does.
     own_filter: bool,
+}
+
+impl RawTransport {
+    fn bind(&self, index: u32) -> Result<()> {
+        // Frames to our address, which the interface does not have.
+        packet::set_promiscuous(&self.fd, index)?;
+        packet::bind(&self.fd, index, ETH_P_ALL)?;
+        self.index.store(index, Ordering::Relaxed);
+        Ok(())
+    }
 }
 
 impl Transport for RawTransport {
@@ -91,6 +103,21 @@ impl Transport for RawTransport {
 
     fn host_ifname(&self) -> Option<&str> {
         Some(&self.ifname)
+    }
+
+    fn host_ifindex(&self) -> Option<u32> {
+        Some(self.index.load(Ordering::Relaxed))
+    }
+
+    fn is_alive(&self) -> bool {
+        netif::name_of(self.index.load(Ordering::Relaxed)).is_ok()
+    }
+
+    /// The socket stays, and with it what it may do: it is bound to the interface that has the name now.
+    fn reopen(&self) -> std::result::Result<(), Again> {
+        packet::link(&self.ifname).map_err(|_| Again::News)?;
+        let now = ethernet(&self.ifname).map_err(Again::Later)?;
+        self.bind(now.index).map_err(|e| Again::Later(format!("ifname={}: {}", self.ifname, e.text())))
     }
 
     fn lanes(&self) -> Vec<Lane> {

@@ -1,51 +1,63 @@
 //! A connected socket that carries frames without tunnel headers: what `bess`, `stream`, `fd` and `vde` come down to.
 
-use super::{Framing, Lane, RxEnd, Transport, TxEnd};
+use super::{Again, Framing, Lane, RxEnd, Transport, TxEnd};
 use crate::vector::header::{Bare, Header};
 use crate::vector::stream::LengthPrefix;
 use arch::host::fd::HostFd;
 use arch::host::unix::Kind;
 use executor::irq::{RxKind, TxKind};
+use klib::sync::Mutex;
 use net::Features;
 use std::path::PathBuf;
 use std::sync::Arc;
 use uapi::Errno;
 
+/// A connection.
+pub struct Open {
+    /// The socket, in blocking mode.
+    pub fd: HostFd,
+    /// Something that has to stay open as long as the socket is used; its end is that of the connection.
+    pub keep: Option<HostFd>,
+    /// Our own path, removed in the end.
+    pub path: Option<OwnPath>,
+}
+
+/// A path of ours that is removed in the end.
+pub struct OwnPath(pub PathBuf);
+
+impl Drop for OwnPath {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_file(&self.0);
+    }
+}
+
+impl From<HostFd> for Open {
+    fn from(fd: HostFd) -> Self {
+        Self { fd, keep: None, path: None }
+    }
+}
+
+/// Connects once more. `Err` is one line for the user.
+pub type Connect = Box<dyn Fn() -> Result<Open, String> + Send + Sync>;
+
 /// The open socket.
 pub struct SocketTransport {
     name: &'static str,
     what: String,
-    fd: HostFd,
     kind: Kind,
-    /// Something that has to stay open as long as the socket is used.
-    _keep: Option<HostFd>,
-    /// Our own path, removed in the end.
-    path: Option<PathBuf>,
-}
-
-impl Drop for SocketTransport {
-    fn drop(&mut self) {
-        if let Some(p) = &self.path {
-            let _ = std::fs::remove_file(p);
-        }
-    }
+    open: Mutex<Open>,
+    connect: Option<Connect>,
 }
 
 impl SocketTransport {
-    /// Frames on `fd`: bare ones in messages, behind their length on a stream.
-    pub fn new(name: &'static str, what: String, fd: HostFd, kind: Kind) -> Self {
-        Self { name, what, fd, kind, _keep: None, path: None }
+    /// Frames on a socket: bare ones in messages, behind their length on a stream.
+    pub fn new(name: &'static str, what: String, open: impl Into<Open>, kind: Kind) -> Self {
+        Self { name, what, kind, open: Mutex::new(open.into()), connect: None }
     }
 
-    /// With a descriptor that lives as long.
-    pub fn keeping(mut self, fd: HostFd) -> Self {
-        self._keep = Some(fd);
-        self
-    }
-
-    /// With a path that is removed in the end.
-    pub fn removing(mut self, path: PathBuf) -> Self {
-        self.path = Some(path);
+    /// Which can be connected again when the peer has ended.
+    pub fn connecting(mut self, connect: Connect) -> Self {
+        self.connect = Some(connect);
         self
     }
 }
@@ -73,8 +85,25 @@ impl Transport for SocketTransport {
             Kind::SeqPacket => (RxKind::Stream, TxKind::Send),
             Kind::Datagram => (RxKind::Recv, TxKind::Send),
         };
-        let rx = RxEnd { fd: self.fd.clone(), kind: rx, header: Arc::clone(&header) };
-        vec![Lane { rx: Some(rx), tx: Some(TxEnd::plain(&self.fd, tx, header)) }]
+        let fd = self.open.lock().fd.clone();
+        let rx = RxEnd { fd: fd.clone(), kind: rx, header: Arc::clone(&header) };
+        vec![Lane { rx: Some(rx), tx: Some(TxEnd::plain(&fd, tx, header)) }]
+    }
+
+    fn hangup(&self) -> Option<HostFd> {
+        self.open.lock().keep.clone()
+    }
+
+    fn reopen(&self) -> Result<(), Again> {
+        let connect = self.connect.as_ref().ok_or(Again::Never)?;
+        // What belongs to the old connection goes first: the new one may have the same path.
+        {
+            let mut open = self.open.lock();
+            (open.keep, open.path) = (None, None);
+        }
+        let new = connect().map_err(Again::Later)?;
+        *self.open.lock() = new;
+        Ok(())
     }
 
     fn offload(&self) -> Features {

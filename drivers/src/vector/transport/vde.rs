@@ -1,7 +1,7 @@
 //! `transport=vde`: a port of a vde_switch. A request on the switch's control socket, with the address of our data socket in
 //! it, is answered with the address of the port; from then on bare frames go between the two (VDE 2, protocol version 3).
 
-use super::socket::{SocketTransport, unix_error};
+use super::socket::{Open, OwnPath, SocketTransport, unix_error};
 use super::{Kind, Plan, Setup, Transport};
 use crate::vector::options::{Key, Options, Type};
 use arch::host::fd::HostFd;
@@ -36,7 +36,7 @@ const MAX_DESCR: usize = 127;
 /// How long the switch may take to answer.
 const ANSWER_MS: u32 = 3000;
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct VdePlan {
     vnl: String,
     dir: PathBuf,
@@ -128,7 +128,7 @@ fn answer(bytes: &[u8]) -> Option<PathBuf> {
 }
 
 impl VdePlan {
-    fn ours(&self) -> Result<(HostFd, PathBuf), String> {
+    fn ours(&self) -> Result<(HostFd, OwnPath), String> {
         use std::os::unix::fs::PermissionsExt as _;
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let fd = unix::socket(unix::Kind::Datagram).map_err(|e| format!("vnl={}: {}", self.vnl, e.text()))?;
@@ -138,12 +138,12 @@ impl VdePlan {
         for path in dirs.iter().map(|d| d.join(&name)) {
             match unix::bind(&fd, unix::Kind::Datagram, &path) {
                 Ok(()) => {
+                    let path = OwnPath(path);
                     let mode = std::fs::Permissions::from_mode(self.mode & 0o777);
-                    let set = std::os::unix::fs::chown(&path, None, self.group)
-                        .and_then(|()| std::fs::set_permissions(&path, mode));
+                    let set = std::os::unix::fs::chown(&path.0, None, self.group)
+                        .and_then(|()| std::fs::set_permissions(&path.0, mode));
                     if let Err(e) = set {
-                        let _ = std::fs::remove_file(&path);
-                        return Err(format!("mode, group: cannot set them on {}: {e}", path.display()));
+                        return Err(format!("mode, group: cannot set them on {}: {e}", path.0.display()));
                     }
                     return Ok((fd, path));
                 }
@@ -152,20 +152,15 @@ impl VdePlan {
         }
         Err(last.unwrap_or_default())
     }
-}
 
-impl Plan for VdePlan {
-    fn open(&self, _setup: &Setup) -> Result<Box<dyn Transport>, String> {
+    fn connect(&self) -> Result<Open, String> {
         let control =
             unix::socket(unix::Kind::Stream).map_err(|e| format!("vnl={}: {}", self.vnl, e.text()))?;
         let socket = if self.dir.is_dir() { self.dir.join("ctl") } else { self.dir.clone() };
         unix::connect(&control, &socket).map_err(|e| unix_error("vnl", &self.vnl, e))?;
-        let (data, ours) = self.ours()?;
-        let failed = |what: &str| {
-            let _ = std::fs::remove_file(&ours);
-            format!("vnl={}: {what}", self.vnl)
-        };
-        let r = request(self.port, &ours, &self.descr);
+        let (fd, path) = self.ours()?;
+        let failed = |what: &str| format!("vnl={}: {what}", self.vnl);
+        let r = request(self.port, &path.0, &self.descr);
         if control.send_now(&r) != Ok(r.len()) {
             return Err(failed("the switch does not take the request"));
         }
@@ -180,13 +175,20 @@ impl Plan for VdePlan {
                 "the switch refuses; is port {port} free and allowed to this user?"
             )));
         };
-        if let Err(e) = unix::connect(&data, &theirs) {
+        if let Err(e) = unix::connect(&fd, &theirs) {
             return Err(failed(&format!("cannot connect to {}: {}", theirs.display(), e.text())));
         }
-        let what = format!("vde {}: bare frames", self.vnl);
-        let open = SocketTransport::new("vde", what, data, unix::Kind::Datagram);
         // The port is ours as long as the control connection stands.
-        Ok(Box::new(open.keeping(control).removing(ours)))
+        Ok(Open { fd, keep: Some(control), path: Some(path) })
+    }
+}
+
+impl Plan for VdePlan {
+    fn open(&self, _setup: &Setup) -> Result<Box<dyn Transport>, String> {
+        let what = format!("vde {}: bare frames", self.vnl);
+        let open = SocketTransport::new("vde", what, self.connect()?, unix::Kind::Datagram);
+        let plan = self.clone();
+        Ok(Box::new(open.connecting(Box::new(move || plan.connect()))))
     }
 }
 

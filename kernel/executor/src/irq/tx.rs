@@ -30,7 +30,8 @@ pub enum TxKind {
 
 /// Told what became of frames; runs as an interrupt: it marks, counts, raises a softirq, no more.
 pub trait TxDone: Send + Sync {
-    /// A frame has left (`Ok(bytes)`; descriptors that carry frames take them whole) or was refused by the host.
+    /// A frame has left (`Ok(bytes)`; descriptors that carry frames take them whole) or was refused by the host;
+    /// `ECANCELED`: the queue was dropped before its turn came.
     fn done(&self, frame: Box<dyn IoSource>, result: Result<u32>);
     /// All frames of a batch are done; there is room in the queue again. Raise NET_TX here.
     fn batch_end(&self) {}
@@ -155,7 +156,9 @@ impl Drop for TxQueue {
             state.stopped = true;
             (state.poll.take(), std::mem::take(&mut state.queue))
         };
-        drop(queue);
+        for frame in queue {
+            self.0.done.done(frame, Err(Errno::ECANCELED));
+        }
         if let Some(p) = poll {
             p.cancel();
         }
