@@ -38,7 +38,14 @@ struct OnLink(HostFd);
 
 impl OnLink {
     fn new(ifname: &str) -> Self {
-        let link = packet::link(ifname).expect("interface");
+        // The host drops what is sent by an interface whose carrier it has not noticed yet.
+        let end = Instant::now() + LIMIT;
+        let mut link = packet::link(ifname).expect("interface");
+        while !link.running {
+            assert!(Instant::now() < end, "waited for the carrier of {ifname}");
+            std::thread::sleep(Duration::from_millis(5));
+            link = packet::link(ifname).expect("interface");
+        }
         let fd = packet::open().expect("socket");
         packet::set_promiscuous(&fd, link.index).expect("promiscuous");
         packet::bind(&fd, link.index, packet::ETH_P_ALL).expect("bound");
