@@ -72,6 +72,13 @@ fn near(g: &Guest, args: &[&str]) -> Guest {
     Guest::spawn(c).expect("starts")
 }
 
+/// Ends the far end. The relay goes last, so nothing holds the image any more.
+fn finish(mut g: Guest, guest: bool) {
+    g.send(if guest { "poweroff -f\n" } else { "exit\n" }).expect("typed");
+    println!("waiting for the end of the far end");
+    g.wait(WAIT).unwrap_or_else(|e| panic!("{e}\n{}", g.transcript()));
+}
+
 /// Runs a command at the far end; what it writes.
 fn run(g: &mut Guest, cmd: &str, limit: Duration) -> String {
     println!("waiting for: {cmd}");
@@ -114,15 +121,21 @@ fn every_byte_arrives_through_loss_and_reordering() {
     let got = g.expect("Mbit/s", WAIT).unwrap_or_else(|e| panic!("{e}\n{}", g.transcript()));
     assert!(got.contains(&format!("stream_bytes {total}")), "{got}");
     println!("into the guest:{got}Mbit/s");
+    finish(g, true);
 }
 
 /// Mbit/s that the receiver sees of one stream of `secs` seconds.
 fn goodput(wire: &Wire, guest: bool, algorithm: &str, secs: u64) -> f64 {
     let mut g = far_shell(wire, guest);
+    if guest {
+        // iperf3 keeps its data in a file there.
+        run(&mut g, "mount -t tmpfs t /tmp", WAIT);
+    }
     let mut server = near(&g, &["iperf3", "-s", "-1", "--forceflush"]);
     server.expect("listening", WAIT).expect("a server");
     let cmd = format!("iperf3 -c 10.0.2.1 -t {secs} -O 2 -i 0 -C {algorithm} -f k");
     let out = run(&mut g, &cmd, Duration::from_secs(secs + 40));
+    finish(g, guest);
     let line = out.lines().find(|l| l.contains("receiver")).unwrap_or_else(|| panic!("{out}"));
     let words: Vec<&str> = line.split_whitespace().collect();
     let at = words.iter().position(|w| *w == "Kbits/sec").unwrap_or_else(|| panic!("{line}"));
