@@ -9,6 +9,7 @@
 
 mod file;
 mod poll;
+mod refusal;
 mod rx;
 mod stream;
 mod tx;

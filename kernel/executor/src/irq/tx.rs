@@ -1,13 +1,15 @@
 //! Frames that leave: queued, handed to the host in batches, in order.
 
+use super::refusal::Refusal;
 use super::{POLLOUT, Place, with_ring};
+use crate::hrtimer::Hrtimer;
 use crate::machine::lock;
 use arch::host::fd::HostFd;
 use arch::irqchip::{IoSource, IrqHandler, Op, Outcome, Payload, Sink};
 use klib::{Errno, Result};
 use std::collections::VecDeque;
 use std::os::fd::AsRawFd;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, Weak};
 
 /// Frames handed to the host at once.
 const BATCH: usize = 64;
@@ -45,6 +47,9 @@ pub trait TxDone: Send + Sync {
 /// itself: none overtakes. Chains cost half a microsecond a frame more, so the queue goes back to rows when it has run
 /// empty. (In the row in which the host first ran out of room, a later frame may have slipped through if room appeared
 /// in the very microseconds of the submission.)
+///
+/// Where the host has no room and no poll can tell when it will (`ENOBUFS`: the queue of its interface is full, or memory is
+/// short), frames are tried again after a while. Such a queue sends chains from then on, for it will happen again.
 pub struct TxQueue(Arc<Shared>);
 
 struct Shared {
@@ -54,6 +59,8 @@ struct Shared {
     kind: TxKind,
     depth: usize,
     state: Mutex<State>,
+    /// Ends a wait whose end no poll knows.
+    timer: Hrtimer,
     done: Arc<dyn TxDone>,
 }
 
@@ -64,13 +71,16 @@ struct State {
     in_flight: usize,
     /// Frames of the batch that must be sent again, by their place in it.
     again: Vec<(u64, Box<dyn IoSource>)>,
-    /// The host had no room: a poll is waiting for it.
+    /// The host had no room: a poll or the timer is waiting for it.
     blocked: bool,
     poll: Option<Place>,
+    refusal: Refusal,
+    /// A frame of the batch was refused with `ENOBUFS`.
+    refused: bool,
     stopped: bool,
     /// The host had no room lately: send chains.
     chained: bool,
-    /// The file does not know operations that do not wait: chains for ever.
+    /// The file does not know operations that do not wait, or refuses frames without a word when: chains for ever.
     always_chained: bool,
     /// The batch with the host is a chain.
     chain_in_flight: bool,
@@ -84,6 +94,10 @@ impl State {
         match e {
             // ECANCELED: one before it failed and the chain was cut.
             Errno::EAGAIN | Errno::EINTR | Errno::ECANCELED => true,
+            Errno::ENOBUFS => {
+                self.always_chained = true;
+                !self.refusal.is_final(crate::time::now())
+            }
             Errno::EOPNOTSUPP if !self.chain_in_flight => {
                 self.always_chained = true;
                 true
@@ -108,7 +122,15 @@ impl TxQueue {
         done: Arc<dyn TxDone>,
     ) -> Self {
         let (fd, depth) = (fd.clone(), depth.max(1));
-        Self(Arc::new(Shared { fd, lanes, kind, depth, state: Mutex::default(), done }))
+        Self(Arc::new_cyclic(|me: &Weak<Shared>| {
+            let me = Weak::clone(me);
+            let timer = Hrtimer::new(move || {
+                if let Some(this) = me.upgrade() {
+                    this.unblock();
+                }
+            });
+            Shared { fd, lanes, kind, depth, state: Mutex::default(), timer, done }
+        }))
     }
 
     /// Queues a frame; gives it back if the queue is full. Nothing is sent before [`flush`](Self::flush).
@@ -203,6 +225,16 @@ impl Shared {
         .ok_or(Errno::ENXIO)
     }
 
+    /// A wait for room is over.
+    fn unblock(self: &Arc<Self>) {
+        {
+            let mut state = lock(&self.state);
+            state.blocked = false;
+            state.poll = None;
+        }
+        let _ = self.flush();
+    }
+
     /// The host had no room though it was asked to wait (a file that cannot be polled inside an operation): wait for it.
     fn wait_room(self: &Arc<Self>) {
         let op = Op::Poll { fd: self.fd.as_raw_fd(), events: POLLOUT, multi: false };
@@ -225,18 +257,14 @@ impl IrqHandler for TxIrq {
     fn irq(&self, token: u64, outcome: Outcome) {
         let this = &self.0;
         if token == TOKEN_POLL {
-            let mut state = lock(&this.state);
-            state.blocked = false;
-            state.poll = None;
-            drop(state);
-            let _ = this.flush();
-            return;
+            return this.unblock();
         }
         let frame = match outcome.payload {
             Payload::Source(s) => Some(s),
             _ => None,
         };
         let mut no_room = false;
+        let mut pause = None;
         let mut finished = None;
         let ended = {
             let mut state = lock(&this.state);
@@ -245,14 +273,23 @@ impl IrqHandler for TxIrq {
                 (Err(e), Some(f)) if !state.stopped && state.comes_again(e) => {
                     // Even the chain, which waits by itself, found no room: wait for it with a poll.
                     no_room = e == Errno::EAGAIN && state.chain_in_flight;
-                    state.blocked |= no_room;
+                    state.blocked |= no_room || e == Errno::ENOBUFS;
+                    state.refused |= e == Errno::ENOBUFS;
                     state.chained = true;
                     state.retried += 1;
                     state.again.push((token, f));
                 }
-                (r, f) => finished = Some((f, r)),
+                (r, f) => {
+                    if r != Err(Errno::ENOBUFS) {
+                        state.refusal = Refusal::default();
+                    }
+                    finished = Some((f, r));
+                }
             }
             let ended = state.in_flight == 0;
+            if ended && std::mem::take(&mut state.refused) {
+                pause = Some(state.refusal.pause(crate::time::now()));
+            }
             if ended && state.chain_in_flight && state.again.is_empty() && state.queue.is_empty() {
                 state.chained = false;
             }
@@ -271,9 +308,82 @@ impl IrqHandler for TxIrq {
         if no_room {
             this.wait_room();
         }
+        if let Some(t) = pause {
+            this.timer.arm(crate::time::now() + t);
+        }
         if ended {
             this.done.batch_end();
             let _ = this.flush();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use arch::host::fd::socketpair;
+    use std::time::{Duration, Instant};
+
+    #[derive(Default)]
+    struct Done(Mutex<Vec<Result<u32>>>);
+    impl TxDone for Done {
+        fn done(&self, _frame: Box<dyn IoSource>, result: Result<u32>) {
+            lock(&self.0).push(result);
+        }
+    }
+
+    /// Plays a host that answers a batch of frames with these results, instead of asking it.
+    fn answer(tx: &TxQueue, frames: u8, chained: bool, result: impl Fn(u8) -> Result<u32>) {
+        let batch: Vec<_> = {
+            let mut state = lock(&tx.0.state);
+            let n = usize::from(frames).min(state.queue.len());
+            (state.in_flight, state.chain_in_flight) = (n, chained);
+            state.queue.drain(..n).collect()
+        };
+        for (i, f) in batch.into_iter().enumerate() {
+            let outcome = Outcome { result: result(i as u8), payload: Payload::Source(f), more: false };
+            TxIrq(Arc::clone(&tx.0)).irq(i as u64, outcome);
+        }
+    }
+
+    async fn refused_for_a_while() {
+        let (a, b) = socketpair(true).expect("socketpair");
+        let done = Arc::new(Done::default());
+        let tx = TxQueue::new(&a, TxKind::Send, 100, done.clone());
+        for i in 0..6u8 {
+            assert!(tx.push(Box::new(vec![i; 9])).is_ok());
+        }
+        // Two have left, the third finds no room, the others are cut off.
+        answer(&tx, 6, true, |i| match i {
+            0 | 1 => Ok(9),
+            2 => Err(Errno::ENOBUFS),
+            _ => Err(Errno::ECANCELED),
+        });
+        assert_eq!((tx.len(), tx.retried()), (4, 4), "nothing is lost");
+        assert_eq!(*lock(&done.0), [Ok(9), Ok(9)], "nothing is an error");
+        tx.flush().expect("flush");
+        assert_eq!(lock(&tx.0.state).in_flight, 0, "it waits");
+        let end = Instant::now() + Duration::from_secs(20);
+        while !tx.is_empty() {
+            assert!(Instant::now() < end, "waited 20 s for {} frames", tx.len());
+            crate::time::sleep(Duration::from_millis(1)).await;
+        }
+        for i in 2..6u8 {
+            let mut buf = [0; 20];
+            assert_eq!((b.read(&mut buf), buf[0]), (Ok(9), i), "in order");
+        }
+        assert_eq!(*lock(&done.0), [Ok(9); 6]);
+        assert_eq!(lock(&tx.0.state).refusal, Refusal::default(), "forgotten");
+    }
+
+    #[test]
+    fn a_full_queue_of_the_host_is_waiting() {
+        let code = crate::start(crate::Config { ncpus: 1, pin: false }, || {
+            crate::spawn(async {
+                refused_for_a_while().await;
+                crate::shutdown(0);
+            });
+        });
+        assert_eq!(code, 0);
     }
 }
