@@ -37,15 +37,14 @@ struct Look {
     ipend: usize,
 }
 
-fn look(skb: &Skb) -> Option<Look> {
-    let d = skb.data();
+fn look(d: &[u8], sum: CsumStatus) -> Option<Look> {
     let proto = u16::from_be_bytes([*d.get(12)?, *d.get(13)?]);
     if proto != ETH_P_IP && proto != ETH_P_IPV6 {
         return None;
     }
     let p = ip::parse(&d[ETH_HLEN..])?;
     let plain = p.l4 == ip::header_len(p.dst);
-    if p.proto != IPPROTO_TCP || p.frag.is_some() || !plain || skb.gso.is_some() {
+    if p.proto != IPPROTO_TCP || p.frag.is_some() || !plain {
         return None;
     }
     let t = d.get(ETH_HLEN + p.l4..ETH_HLEN + p.end)?;
@@ -53,9 +52,7 @@ fn look(skb: &Skb) -> Option<Look> {
     if thl < 20 || thl > t.len() {
         return None;
     }
-    if skb.csum == CsumStatus::None
-        && csum::checksum(t, csum::pseudo(p.src, p.dst, IPPROTO_TCP, t.len())) != 0
-    {
+    if sum == CsumStatus::None && csum::checksum(t, csum::pseudo(p.src, p.dst, IPPROTO_TCP, t.len())) != 0 {
         return None;
     }
     Some(Look {
@@ -84,22 +81,68 @@ fn same_headers(a: &[u8], b: &[u8], l4: usize, hlen: usize) -> bool {
     ip && a[l4 + 8..l4 + 12] == b[l4 + 8..l4 + 12] && a[l4 + 20..hlen] == b[l4 + 20..hlen]
 }
 
+/// What a frame is to what is held.
+enum Place {
+    /// Not ours to merge.
+    Foreign,
+    /// It has been appended.
+    Appended,
+    /// It goes on its own.
+    Alone,
+    /// It may grow.
+    First(Look),
+}
+
 impl Gro {
     /// Takes a frame; those that will not grow any more come out in order of each flow.
     pub fn receive(&mut self, mut skb: Skb, pool: &Arc<SkbPool>, out: &mut Vec<Skb>) {
-        let Some(l) = look(&skb) else {
+        let l = look(skb.data(), skb.csum).filter(|_| skb.gso.is_none());
+        if let Some(l) = &l {
+            skb.trim(l.ipend);
+        }
+        match self.place(skb.data(), l, pool, out) {
+            Place::Appended => {}
+            Place::Foreign => out.push(skb),
+            Place::Alone => {
+                skb.csum = CsumStatus::Unnecessary;
+                out.push(skb);
+            }
+            Place::First(l) => self.hold(skb, &l, out),
+        }
+    }
+
+    /// As [`receive`](Self::receive), of a plain frame that lies elsewhere: what is appended is copied once.
+    pub fn receive_bytes(&mut self, bytes: &[u8], sum: CsumStatus, pool: &Arc<SkbPool>, out: &mut Vec<Skb>) {
+        let l = look(bytes, sum);
+        let bytes = l.as_ref().and_then(|l| bytes.get(..l.ipend)).unwrap_or(bytes);
+        let place = self.place(bytes, l, pool, out);
+        if matches!(place, Place::Appended) {
+            return;
+        }
+        let mut skb = pool.copy_from(bytes);
+        skb.csum = sum;
+        match place {
+            Place::First(l) => self.hold(skb, &l, out),
+            Place::Alone => {
+                skb.csum = CsumStatus::Unnecessary;
+                out.push(skb);
+            }
+            Place::Appended | Place::Foreign => out.push(skb),
+        }
+    }
+
+    /// Appends the frame `d` (without padding) to the one of its flow that is held, if it is the next; else lets that go.
+    fn place(&mut self, d: &[u8], l: Option<Look>, pool: &Arc<SkbPool>, out: &mut Vec<Skb>) -> Place {
+        let Some(l) = l else {
             // Not ours to merge; it must not overtake what is held of its flow, and we do not know which that is.
-            if skb.data().get(12..14) != Some(&[8, 6]) {
+            if d.get(12..14) != Some(&[8, 6]) {
                 self.flush(out);
             }
-            out.push(skb);
-            return;
+            return Place::Foreign;
         };
-        skb.trim(l.ipend);
-        let slot = self.held.iter().position(|h| h.l4 == l.l4 && same_flow(h.skb.data(), skb.data(), l.l4));
+        let slot = self.held.iter().position(|h| h.l4 == l.l4 && same_flow(h.skb.data(), d, l.l4));
         if let Some(i) = slot {
             let h = &mut self.held[i];
-            let d = skb.data();
             let fits = l.seq == h.next_seq
                 && l.hlen == h.hlen
                 && l.payload > 0
@@ -127,16 +170,18 @@ impl Gro {
                     let h = self.held.remove(i);
                     out.push(finish(h));
                 }
-                return;
+                return Place::Appended;
             }
             let h = self.held.remove(i);
             out.push(finish(h));
         }
         if l.payload == 0 || l.flags & !PSH != ACK || l.flags & PSH != 0 {
-            skb.csum = CsumStatus::Unnecessary;
-            out.push(skb);
-            return;
+            return Place::Alone;
         }
+        Place::First(l)
+    }
+
+    fn hold(&mut self, skb: Skb, l: &Look, out: &mut Vec<Skb>) {
         if self.held.len() >= MAX_FLOWS {
             let h = self.held.remove(0);
             out.push(finish(h));
@@ -212,17 +257,51 @@ mod tests {
             e[12..].copy_from_slice(&if v6 { ETH_P_IPV6 } else { ETH_P_IP }.to_be_bytes());
             let kind = if v6 { GsoType::TcpV6 } else { GsoType::TcpV4 };
             s.gso = Some(GsoInfo { kind, size: 1440, hdr_len: 0 });
-            let mut gro = Gro::default();
-            let mut out = Vec::new();
-            assert!(gso::segment(&s, &pool, |seg| gro.receive(seg, &pool, &mut out)));
-            gro.flush(&mut out);
-            assert_eq!(out.len(), 1);
-            let m = &out[0];
-            assert_eq!(m.len(), s.len());
-            assert_eq!(m.gso.map(|g| g.size), Some(1440));
-            let at = ETH_HLEN + ip::header_len(dst) + 20;
-            assert_eq!(&m.data()[at..], &s.data()[at..]);
-            assert!(ip::parse(&m.data()[ETH_HLEN..]).is_some());
+            for bytes in [false, true] {
+                let mut gro = Gro::default();
+                let mut out = Vec::new();
+                assert!(gso::segment(&s, &pool, |seg| match bytes {
+                    false => gro.receive(seg, &pool, &mut out),
+                    true => gro.receive_bytes(seg.data(), seg.csum, &pool, &mut out),
+                }));
+                gro.flush(&mut out);
+                assert_eq!(out.len(), 1);
+                let m = &out[0];
+                assert_eq!(m.len(), s.len());
+                assert_eq!(m.gso.map(|g| g.size), Some(1440));
+                let at = ETH_HLEN + ip::header_len(dst) + 20;
+                assert_eq!(&m.data()[at..], &s.data()[at..]);
+                assert!(ip::parse(&m.data()[ETH_HLEN..]).is_some());
+            }
         }
+    }
+
+    #[test]
+    fn what_is_not_merged_stays_as_it_is_and_in_order() {
+        let pool = SkbPool::new();
+        let mut seg = vec![2; 12];
+        seg.extend([8, 0, 0x45, 0, 0, 0, 0, 1, 0x40, 0, 64, IPPROTO_TCP, 0, 0, 10, 0, 0, 1, 10, 0, 0, 2]);
+        seg.extend([4, 0, 5, 0, 0, 0, 0, 9, 0, 0, 0, 1, 0x50, ACK, 1, 0, 0, 0, 0, 0]);
+        seg.extend([7; 100]);
+        seg[16..18].copy_from_slice(&140u16.to_be_bytes());
+        let c = csum::checksum(&seg[14..34], 0);
+        seg[24..26].copy_from_slice(&c.to_be_bytes());
+        let c = csum::checksum(&seg[34..], csum::pseudo([10, 0, 0, 1].into(), [10, 0, 0, 2].into(), 6, 120));
+        seg[50..52].copy_from_slice(&c.to_be_bytes());
+        let mut wrong = seg.clone();
+        wrong[60] ^= 1;
+        let mut padded = seg.clone();
+        padded.extend([0; 20]);
+        let arp = [&[2; 12][..], &[8, 6, 0, 1]].concat();
+        let (mut gro, mut out) = (Gro::default(), Vec::new());
+        for f in [&padded, &arp, &wrong, &arp[..10].to_vec()] {
+            gro.receive_bytes(f, CsumStatus::None, &pool, &mut out);
+        }
+        gro.flush(&mut out);
+        let got: Vec<_> = out.iter().map(|s| (s.data(), s.csum)).collect();
+        let none = CsumStatus::None;
+        let want =
+            [(&arp[..], none), (&seg[..], CsumStatus::Unnecessary), (&wrong[..], none), (&arp[..10], none)];
+        assert_eq!(got, want, "ARP may overtake, nothing else; a wrong sum stays wrong; padding goes");
     }
 }

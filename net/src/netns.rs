@@ -256,8 +256,9 @@ impl Net {
             return frames.for_each(drop);
         }
         let mut batch = RxBatch::default();
-        // Where the host merges already, looking again finds little.
-        if dev.drv.features() & (Features::GRO | Features::LRO) == Features::GRO {
+        // Where the host or the driver merges already, looking again finds little.
+        let mergeable = dev.drv.features() & (Features::GRO | Features::LRO) == Features::GRO;
+        if mergeable && !dev.drv.merges() {
             let mut merged = Vec::new();
             {
                 let mut gro = dev.gro.lock();

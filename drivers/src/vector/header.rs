@@ -25,6 +25,11 @@ impl Stripped {
         let len = msg.len().checked_sub(at).filter(|l| *l >= ETH_HLEN).ok_or(DropReason::Short)?;
         Ok(Self { at, len, csum: CsumStatus::None, gso: None })
     }
+
+    /// A frame without a header.
+    pub fn whole(frame: &[u8]) -> Self {
+        Self { at: 0, len: frame.len(), csum: CsumStatus::None, gso: None }
+    }
 }
 
 macro_rules! reasons {

@@ -292,7 +292,7 @@ impl Queues {
         if n > 0 {
             lane.errors.store(0, Ordering::Relaxed);
         }
-        let before = poll.out.len();
+        let before = poll.taken;
         match &lane.reassembly {
             None => slots.drain(..).for_each(|s| poll.message(s, &*lane.header)),
             Some(r) => {
@@ -300,9 +300,9 @@ impl Queues {
                 slots.drain(..).for_each(|s| poll.chunk(&s, &mut r));
             }
         }
-        let new = poll.out.get(before..).unwrap_or(&[]);
-        lane.frames.fetch_add(new.len() as u64, Ordering::Relaxed);
-        lane.bytes.fetch_add(new.iter().map(|s| s.len() as u64).sum(), Ordering::Relaxed);
+        lane.frames.fetch_add(poll.taken.0 - before.0, Ordering::Relaxed);
+        lane.bytes.fetch_add(poll.taken.1 - before.1, Ordering::Relaxed);
+        poll.finish();
         n
     }
 

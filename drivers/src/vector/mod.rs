@@ -162,8 +162,9 @@ impl Vector {
         let pcap = cfg.pcap.as_deref().map(pcap::Pcap::open).transpose().map_err(named)?;
         log::info!(target: "vector", "vec{}: {}", cfg.unit, transport.describe());
         let mut features = Features::all();
-        // Where the host merges, the stack may as well.
-        features.set(Features::GRO, cfg.gro || transport.offload().contains(Features::LRO));
+        // Where the host merges, the stack may as well; and where it never does, somebody has to.
+        let merge = transport.merges() || transport.offload().contains(Features::LRO);
+        features.set(Features::GRO, cfg.gro || merge);
         Ok(Arc::new_cyclic(|me: &Weak<Self>| {
             let polls = QueuePoll::all(me, transport.max_lanes());
             Self {
@@ -331,6 +332,10 @@ impl NetDevice for Vector {
         self.features()
     }
 
+    fn gso_max_size(&self) -> u32 {
+        self.transport.gso_max(self.mtu())
+    }
+
     fn open(&self) -> Result<()> {
         let mut queues = self.queues.lock();
         if self.up.load(Ordering::Acquire) {
@@ -373,6 +378,10 @@ impl NetDevice for Vector {
 
     fn carrier(&self) -> bool {
         self.carrier.load(Ordering::Acquire)
+    }
+
+    fn merges(&self) -> bool {
+        self.transport.merges()
     }
 
     fn xmit(&self, skb: Skb) -> std::result::Result<(), Skb> {

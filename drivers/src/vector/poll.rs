@@ -7,6 +7,7 @@ use super::napi::{self, Sched};
 use super::rx::Poll;
 use executor::irq::RxSlot;
 use klib::sync::Mutex;
+use net::gro::Gro;
 use net::{CsumStatus, Features, Napi, NetDevice, Skb};
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
@@ -18,7 +19,14 @@ pub struct QueuePoll {
     /// Asks for it.
     pub sched: Arc<Sched>,
     /// Slots and frames of a poll, kept so that it allocates nothing.
-    batch: Mutex<(Vec<RxSlot>, Vec<Skb>)>,
+    batch: Mutex<Batch>,
+}
+
+#[derive(Default)]
+struct Batch {
+    slots: Vec<RxSlot>,
+    frames: Vec<Skb>,
+    gro: Gro,
 }
 
 impl QueuePoll {
@@ -49,12 +57,15 @@ impl Napi for QueuePoll {
         }
         let Some(pool) = net.pool() else { return 0 };
         // Only one poll of a queue runs at a time (see napi), so the lock is never waited for.
-        let (mut slots, mut frames) = std::mem::take(&mut *self.batch.lock());
+        let Batch { mut slots, mut frames, mut gro } = std::mem::take(&mut *self.batch.lock());
+        let merge = v.merges() && v.features().contains(Features::GRO);
         let mut poll = Poll {
             pool: &pool,
             counters: &v.counters,
             drops: &v.drops,
             pcap: v.pcap.as_ref(),
+            gro: merge.then_some(&mut gro),
+            taken: (0, 0),
             out: &mut frames,
         };
         let n = q.poll(self.queue, &mut slots, budget, &mut poll);
@@ -71,7 +82,7 @@ impl Napi for QueuePoll {
         }
         slots.clear();
         frames.clear();
-        *self.batch.lock() = (slots, frames);
+        *self.batch.lock() = Batch { slots, frames, gro };
         if n < budget {
             v.look_at_end(&q);
         }

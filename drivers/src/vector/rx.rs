@@ -5,6 +5,7 @@ use super::header::{DropReason, Drops, Header, Stripped};
 use super::pcap::Pcap;
 use super::stream::Reassembly;
 use executor::irq::RxSlot;
+use net::gro::Gro;
 use net::skb::ForeignBuf;
 use net::{CsumStatus, Skb, SkbPool};
 use std::sync::Arc;
@@ -40,6 +41,10 @@ pub struct Poll<'a> {
     pub drops: &'a Drops,
     /// Takes copies.
     pub pcap: Option<&'a Pcap>,
+    /// Merges segments, each of which is then copied once: out of its message to where it belongs.
+    pub gro: Option<&'a mut Gro>,
+    /// Frames taken so far, and their bytes.
+    pub taken: (u64, u64),
     /// Frames for the stack, in order.
     pub out: &'a mut Vec<Skb>,
 }
@@ -51,7 +56,7 @@ impl Poll<'_> {
             for msg in slot.data().chunks(size.max(1)) {
                 match header.rx(msg) {
                     Ok(f) => match msg.get(f.at..).and_then(|b| b.get(..f.len)) {
-                        Some(bytes) => self.known(self.pool.copy_from(bytes), f),
+                        Some(bytes) => self.bytes(bytes, f),
                         None => self.dropped(DropReason::Short),
                     },
                     Err(why) => self.dropped(why),
@@ -68,44 +73,73 @@ impl Poll<'_> {
         let Some(bytes) = slot.data().get(frame.at..).and_then(|b| b.get(..frame.len)) else {
             return self.dropped(DropReason::Short);
         };
-        let skb = if frame.len <= COPY_BREAK {
-            self.pool.copy_from(bytes)
-        } else {
-            Skb::from_foreign(Box::new(Slot(slot)), range.start + frame.at, frame.len)
-        };
-        self.known(skb, frame);
-    }
-
-    fn known(&mut self, mut skb: Skb, frame: Stripped) {
+        if frame.len <= COPY_BREAK {
+            return self.bytes(bytes, frame);
+        }
+        let mut skb = Skb::from_foreign(Box::new(Slot(slot)), range.start + frame.at, frame.len);
         skb.csum = frame.csum;
         skb.gso = frame.gso;
-        if skb.gso.is_some() {
-            self.counters.rx_gso.count(skb.len());
+        self.known(skb.data(), &frame);
+        match &mut self.gro {
+            Some(gro) => gro.receive(skb, self.pool, self.out),
+            None => self.out.push(skb),
+        }
+    }
+
+    /// A frame that lies in a message.
+    fn bytes(&mut self, bytes: &[u8], frame: Stripped) {
+        self.known(bytes, &frame);
+        match &mut self.gro {
+            Some(gro) if frame.gso.is_none() => gro.receive_bytes(bytes, frame.csum, self.pool, self.out),
+            gro => {
+                // It must not overtake what is held of its flow.
+                if let Some(gro) = gro {
+                    gro.flush(self.out);
+                }
+                let mut skb = self.pool.copy_from(bytes);
+                skb.csum = frame.csum;
+                skb.gso = frame.gso;
+                self.out.push(skb);
+            }
+        }
+    }
+
+    fn known(&mut self, bytes: &[u8], frame: &Stripped) {
+        if frame.gso.is_some() {
+            self.counters.rx_gso.count(bytes.len());
         }
         if frame.csum != CsumStatus::None {
             add(&self.counters.rx_csum_offload_good, 1);
         }
-        self.frame(skb);
+        self.count(bytes);
     }
 
     /// The next bytes of a stream.
     pub fn chunk(&mut self, slot: &RxSlot, reassembly: &mut Reassembly) {
         reassembly.feed(slot.data(), |f| match f {
-            Ok(bytes) => self.frame(self.pool.copy_from(bytes)),
+            Ok(bytes) => self.bytes(bytes, Stripped::whole(bytes)),
             Err(why) => self.dropped(why),
         });
     }
 
-    fn frame(&mut self, skb: Skb) {
-        if skb.data().first().is_some_and(|b| b & 1 != 0) {
+    fn count(&mut self, frame: &[u8]) {
+        if frame.first().is_some_and(|b| b & 1 != 0) {
             add(&self.counters.multicast, 1);
         }
         add(&self.counters.rx_packets, 1);
-        add(&self.counters.rx_bytes, skb.len() as u64);
+        add(&self.counters.rx_bytes, frame.len() as u64);
+        self.taken.0 += 1;
+        self.taken.1 += frame.len() as u64;
         if let Some(p) = self.pcap {
-            p.frame(skb.data());
+            p.frame(frame);
         }
-        self.out.push(skb);
+    }
+
+    /// Lets go what was held for merging (end of a poll).
+    pub fn finish(&mut self) {
+        if let Some(gro) = &mut self.gro {
+            gro.flush(self.out);
+        }
     }
 
     fn dropped(&self, why: DropReason) {

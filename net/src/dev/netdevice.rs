@@ -109,6 +109,10 @@ pub trait NetDevice: Send + Sync {
     fn carrier(&self) -> bool {
         true
     }
+    /// True if the driver does what GRO asks for, so that the stack need not look again.
+    fn merges(&self) -> bool {
+        false
+    }
     /// Queues a frame for sending. It need not go out before [`flush`](Self::flush) or the driver's softirq, so that
     /// many leave with one call of the host. `Err` gives the frame back because the queue is full: the stack stops
     /// sending until the driver calls [`Net::tx_wake`](crate::Net::tx_wake), which it then owes.

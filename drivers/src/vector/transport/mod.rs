@@ -186,6 +186,11 @@ pub trait Transport: Send + Sync {
     fn offload(&self) -> Features;
     /// Switches what the host does while frames flow; what is not in [`offload`](Self::offload) is ignored.
     fn set_offload(&self, _on: Features) {}
+    /// The host hands over single frames that are worth merging: the driver does that where it takes them out of their
+    /// messages, if GRO is on, as it is at first.
+    fn merges(&self) -> bool {
+        false
+    }
     /// The interface of the host whose link is ours and whose speed we tell.
     fn host_ifname(&self) -> Option<&str> {
         None
@@ -213,6 +218,10 @@ pub trait Transport: Send + Sync {
     }
     /// Largest IP packet that fits behind the headers.
     fn max_mtu(&self) -> u32 {
+        65535
+    }
+    /// Largest super-frame (IP packet) that leaves with one call of the host, from a device of this MTU.
+    fn gso_max(&self, _mtu: u32) -> u32 {
         65535
     }
     /// Attaches a classic BPF program to the receiving side; `None` goes back to what was there at first. `EOPNOTSUPP` where

@@ -2,7 +2,7 @@
 
 use super::{Lane, Limit, RxEnd, Setup, Train, Transport, TxEnd};
 use crate::vector::encap::Unfinished;
-use crate::vector::header::Header;
+use crate::vector::header::{ETH_HLEN, Header};
 use crate::vector::options::{Key, Options, Type};
 use arch::host::fd::HostFd;
 use arch::host::rawip;
@@ -36,6 +36,8 @@ pub const TX_VNI: Key = Key::new("tx_vni", Type::Integer { bits: 24 }, "network 
 const UDP_HLEN: usize = 8;
 /// Inner Ethernet header with one VLAN tag.
 const LINK_HEADER: usize = 18;
+/// Inner IP and TCP headers, at their longest without IP options: IPv6, and timestamps.
+const INNER_HEADERS: usize = 72;
 /// Shortest message that is worth cutting segments for; paths that take less get fragments.
 const LEAST: usize = 512;
 /// Most datagrams in a train (UDP_MAX_SEGMENTS of hosts before 6.8).
@@ -293,6 +295,12 @@ impl Tunnel {
         })
     }
 
+    /// How many frames one call of the host takes.
+    fn train(&self) -> Option<Train> {
+        let bytes = self.max_payload().min(65535 - self.ends.ip_len() - UDP_HLEN);
+        (self.udp && self.train).then_some(Train { frames: TRAIN, bytes })
+    }
+
     /// Largest payload of an outer packet behind its IP (and UDP) header.
     fn max_payload(&self) -> usize {
         let ip = if self.ends.v6 { 0 } else { 20 };
@@ -343,12 +351,10 @@ impl Transport for Tunnel {
         let rx = RxEnd { fd: self.rx.clone(), kind, header };
         let Some((first, more)) = self.tx.split_first() else { return Vec::new() };
         self.path.refresh();
-        let train =
-            Train { frames: TRAIN, bytes: self.max_payload().min(65535 - self.ends.ip_len() - UDP_HLEN) };
         let tx = TxEnd {
             ports: more.to_vec(),
             to: self.udp.then(|| udp::sockaddr(self.dst).into()),
-            train: (self.udp && self.train).then_some(train),
+            train: self.train(),
             limit: Some(self.path.clone()),
             ..TxEnd::plain(first, TxKind::Send, Arc::clone(&self.header))
         };
@@ -356,8 +362,22 @@ impl Transport for Tunnel {
     }
 
     fn offload(&self) -> Features {
-        // Frames may come many at once, and merging them is worth while.
-        Features::LRO
+        Features::empty()
+    }
+
+    fn merges(&self) -> bool {
+        // Frames may come many at once.
+        true
+    }
+
+    fn gso_max(&self, mtu: u32) -> u32 {
+        let Some(train) = self.train() else { return 65535 };
+        let header = self.header.tx_len();
+        let message = self.path.message().min(mtu as usize + ETH_HLEN + header);
+        let frames = (train.bytes / message.max(1)).clamp(1, train.frames);
+        // Every frame of the train repeats the inner headers; most of them are shorter than this, which leaves room.
+        let payload = message.saturating_sub(header + ETH_HLEN + INNER_HEADERS);
+        u32::try_from(frames * payload + INNER_HEADERS).unwrap_or(65535).clamp(mtu, 65535)
     }
 
     fn max_mtu(&self) -> u32 {
