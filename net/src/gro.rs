@@ -104,7 +104,7 @@ impl Gro {
             Place::Appended => {}
             Place::Foreign => out.push(skb),
             Place::Alone => {
-                skb.csum = CsumStatus::Unnecessary;
+                looked_at(&mut skb);
                 out.push(skb);
             }
             Place::First(l) => self.hold(skb, &l, out),
@@ -124,7 +124,7 @@ impl Gro {
         match place {
             Place::First(l) => self.hold(skb, &l, out),
             Place::Alone => {
-                skb.csum = CsumStatus::Unnecessary;
+                looked_at(&mut skb);
                 out.push(skb);
             }
             Place::Appended | Place::Foreign => out.push(skb),
@@ -202,9 +202,16 @@ impl Gro {
     }
 }
 
+/// Its checksum is good; an unfinished one stays that, for whoever forwards it.
+fn looked_at(skb: &mut Skb) {
+    if skb.csum == CsumStatus::None {
+        skb.csum = CsumStatus::Unnecessary;
+    }
+}
+
 fn finish(h: Held) -> Skb {
     let mut skb = h.skb;
-    skb.csum = CsumStatus::Unnecessary;
+    looked_at(&mut skb);
     if h.count == 1 {
         return skb;
     }

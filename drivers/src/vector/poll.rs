@@ -8,7 +8,7 @@ use super::rx::Poll;
 use executor::irq::RxSlot;
 use klib::sync::Mutex;
 use net::gro::Gro;
-use net::{CsumStatus, Features, Napi, NetDevice, Skb};
+use net::{Features, Napi, NetDevice, Skb};
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
 
@@ -64,6 +64,7 @@ impl Napi for QueuePoll {
             counters: &v.counters,
             drops: &v.drops,
             pcap: v.pcap.as_ref(),
+            believe: v.features().contains(Features::RXCSUM),
             gro: merge.then_some(&mut gro),
             taken: (0, 0),
             out: &mut frames,
@@ -71,11 +72,6 @@ impl Napi for QueuePoll {
         let n = q.poll(self.queue, &mut slots, budget, &mut poll);
         if n > 0 {
             v.counters.polled(n as u64);
-            if !v.features().contains(Features::RXCSUM) {
-                // Nobody is believed: the stack looks at the sums itself.
-                let vouched = frames.iter_mut().filter(|f| f.csum == CsumStatus::Unnecessary);
-                vouched.for_each(|f| f.csum = CsumStatus::None);
-            }
             if v.up.load(Ordering::Acquire) {
                 net.rx(*ifindex, frames.drain(..));
             }

@@ -41,6 +41,8 @@ pub struct Poll<'a> {
     pub drops: &'a Drops,
     /// Takes copies.
     pub pcap: Option<&'a Pcap>,
+    /// Whether what the host says of a checksum counts; else the stack looks itself.
+    pub believe: bool,
     /// Merges segments, each of which is then copied once: out of its message to where it belongs.
     pub gro: Option<&'a mut Gro>,
     /// Frames taken so far, and their bytes.
@@ -77,7 +79,7 @@ impl Poll<'_> {
             return self.bytes(bytes, frame);
         }
         let mut skb = Skb::from_foreign(Box::new(Slot(slot)), range.start + frame.at, frame.len);
-        skb.csum = frame.csum;
+        skb.csum = self.believed(frame.csum);
         skb.gso = frame.gso;
         self.known(skb.data(), &frame);
         match &mut self.gro {
@@ -89,19 +91,24 @@ impl Poll<'_> {
     /// A frame that lies in a message.
     fn bytes(&mut self, bytes: &[u8], frame: Stripped) {
         self.known(bytes, &frame);
+        let csum = self.believed(frame.csum);
         match &mut self.gro {
-            Some(gro) if frame.gso.is_none() => gro.receive_bytes(bytes, frame.csum, self.pool, self.out),
+            Some(gro) if frame.gso.is_none() => gro.receive_bytes(bytes, csum, self.pool, self.out),
             gro => {
                 // It must not overtake what is held of its flow.
                 if let Some(gro) = gro {
                     gro.flush(self.out);
                 }
                 let mut skb = self.pool.copy_from(bytes);
-                skb.csum = frame.csum;
+                skb.csum = csum;
                 skb.gso = frame.gso;
                 self.out.push(skb);
             }
         }
+    }
+
+    fn believed(&self, csum: CsumStatus) -> CsumStatus {
+        if csum == CsumStatus::Unnecessary && !self.believe { CsumStatus::None } else { csum }
     }
 
     fn known(&mut self, bytes: &[u8], frame: &Stripped) {
