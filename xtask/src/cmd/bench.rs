@@ -23,12 +23,9 @@ enum What {
     Micro(MicroArgs),
 }
 
-/// What both benchmarks understand.
+/// What every benchmark understands.
 #[derive(clap::Args, Clone)]
-pub struct Common {
-    /// Only these systems: native, uml, uml1 (pinned to one core), gvisor, kibble
-    #[arg(long, value_delimiter = ',')]
-    only: Vec<String>,
+struct How {
     /// Another kernel with our boot line in Kibble's place
     #[arg(long)]
     kernel: Option<PathBuf>,
@@ -44,6 +41,30 @@ pub struct Common {
     /// Take vmlinux and image as they are
     #[arg(long)]
     no_build: bool,
+}
+
+impl How {
+    fn vmlinux(&self) -> PathBuf {
+        self.kernel.clone().unwrap_or_else(paths::vmlinux)
+    }
+
+    fn ext4(&self) -> PathBuf {
+        paths::images().join(format!("{}.ext4", self.image))
+    }
+
+    fn tree(&self) -> PathBuf {
+        paths::images().join(format!("{}.tree", self.image))
+    }
+}
+
+/// What benchmarks of whole systems understand.
+#[derive(clap::Args, Clone)]
+pub struct Common {
+    /// Only these systems: native, uml, uml1 (pinned to one core), gvisor, kibble
+    #[arg(long, value_delimiter = ',')]
+    only: Vec<String>,
+    #[command(flatten)]
+    how: How,
 }
 
 #[derive(clap::Args)]
@@ -79,21 +100,8 @@ struct TransportsArgs {
     /// Seconds of each transfer
     #[arg(long, default_value_t = SECONDS)]
     seconds: u32,
-    /// Another kernel with our boot line in Kibble's place
-    #[arg(long)]
-    kernel: Option<PathBuf>,
-    /// Image recipe
-    #[arg(long, default_value = "smoke")]
-    image: String,
-    /// Show the consoles
-    #[arg(long, short)]
-    verbose: bool,
-    /// Print the report, write no files
-    #[arg(long)]
-    dry: bool,
-    /// Take vmlinux and image as they are
-    #[arg(long)]
-    no_build: bool,
+    #[command(flatten)]
+    how: How,
 }
 
 #[derive(clap::Args)]
@@ -116,34 +124,30 @@ pub fn run(args: &Args) -> Result<()> {
             systems: a.common.only.clone(),
             pairs: a.pairs.unwrap_or(PAIRS),
             seconds: a.seconds.unwrap_or(SECONDS),
-            kernel: a.common.kernel.clone(),
-            image: a.common.image.clone(),
-            verbose: a.common.verbose,
-            dry: a.common.dry,
-            no_build: a.common.no_build,
+            how: a.common.how.clone(),
         }),
         What::Net(a) => {
-            prepare(&a.common)?;
+            prepare(&a.common.how, &a.common.only)?;
             let mut systems = systems(&a.common)?;
             let plan = net::Plan {
                 pairs: a.pairs.unwrap_or(5),
                 seconds: a.seconds.unwrap_or(5),
-                verbose: a.common.verbose,
+                verbose: a.common.how.verbose,
             };
             let series = net::measure(&mut systems, &plan)?;
             let (md, svg) = net::report(&series, &plan);
             println!("{md}");
-            write(&a.common, &[("net.md", &md), ("net.svg", &svg)])
+            write(&a.common.how, &[("net.md", &md), ("net.svg", &svg)])
         }
         What::Transports(a) => transports(a),
         What::Micro(a) => {
-            prepare(&a.common)?;
+            prepare(&a.common.how, &a.common.only)?;
             let mut systems = systems(&a.common)?;
-            let plan = micro::Plan { pairs: a.pairs, idle_s: a.idle, verbose: a.common.verbose };
+            let plan = micro::Plan { pairs: a.pairs, idle_s: a.idle, verbose: a.common.how.verbose };
             let series = micro::measure(&mut systems, &plan)?;
             let md = micro::report(&series, &plan);
             println!("{md}");
-            write(&a.common, &[("micro.md", &md)])
+            write(&a.common.how, &[("micro.md", &md)])
         }
     }
 }
@@ -156,87 +160,78 @@ fn transports(a: &TransportsArgs) -> Result<()> {
             bail!("--{option} {o}: expected {}", known.join(", "));
         }
     }
-    let common = Common {
-        only: a.systems.clone(),
-        kernel: a.kernel.clone(),
-        image: a.image.clone(),
-        verbose: a.verbose,
-        dry: a.dry,
-        no_build: a.no_build,
-    };
-    prepare(&common)?;
+    prepare(&a.how, &a.systems)?;
     let plan = transports::Plan {
         pairs: a.pairs,
         seconds: a.seconds,
         rows: a.only.clone(),
         systems: a.systems.clone(),
-        kernel: a.kernel.clone().unwrap_or_else(paths::vmlinux),
-        ext4: paths::images().join(format!("{}.ext4", a.image)),
-        tree: paths::images().join(format!("{}.tree", a.image)),
-        verbose: a.verbose,
+        kernel: a.how.vmlinux(),
+        ext4: a.how.ext4(),
+        tree: a.how.tree(),
+        verbose: a.how.verbose,
     };
     let lines = transports::measure(&plan)?;
     let (md, svg) = transports::report::report(&lines, &plan);
     println!("{md}");
-    write(&common, &[("transports.md", &md), ("transports.svg", &svg)])
+    write(&a.how, &[("transports.md", &md), ("transports.svg", &svg)])
 }
 
 /// Builds outside, then comes back inside the namespaces.
-fn prepare(c: &Common) -> Result<()> {
+fn prepare(how: &How, only: &[String]) -> Result<()> {
     if ns::inside() {
         return ns::prepare();
     }
-    if !c.no_build {
+    if !how.no_build {
         prereq::ensure(&[prereq::EXT4, prereq::SMOKE, prereq::NET])?;
         if !prereq::have(&[prereq::BENCH]) {
             eprintln!(
                 "xtask: some peers are not installed and stay out of the table (user-mode-linux, runsc)"
             );
         }
-        if wanted(c, "kibble") && c.kernel.is_none() {
+        if wanted(only, "kibble") && how.kernel.is_none() {
             super::build::run(&super::build::Args::default())?;
         }
-        image::make(&c.image)?;
+        image::make(&how.image)?;
     }
     match ns::enter()? {}
 }
 
-fn wanted(c: &Common, key: &str) -> bool {
-    c.only.is_empty() || c.only.iter().any(|o| o == key)
+fn wanted(only: &[String], key: &str) -> bool {
+    only.is_empty() || only.iter().any(|o| o == key)
 }
 
 fn systems(c: &Common) -> Result<Vec<Box<dyn System>>> {
-    let ext4 = paths::images().join(format!("{}.ext4", c.image));
-    let tree = paths::images().join(format!("{}.tree", c.image));
+    let (ext4, tree) = (c.how.ext4(), c.how.tree());
     for o in &c.only {
         if !["native", "uml", "uml1", "gvisor", "kibble"].contains(&o.as_str()) {
             bail!("--only {o}: expected native, uml, uml1, gvisor or kibble");
         }
     }
     let mut out: Vec<Box<dyn System>> = Vec::new();
-    if wanted(c, "native") {
+    if wanted(&c.only, "native") {
         out.push(Box::new(Native::new(tree.clone())?));
     }
     if crate::sh::system_program("linux.uml").is_some() {
-        if wanted(c, "uml") {
+        if wanted(&c.only, "uml") {
             out.push(Box::new(Uml::packaged(ext4.clone(), None)));
         }
-        if wanted(c, "uml1") {
+        if wanted(&c.only, "uml1") {
             out.push(Box::new(Uml::packaged(ext4.clone(), Some(0))));
         }
     }
     // The peer that counts most stands next to ours.
-    if wanted(c, "kibble") {
-        out.push(Box::new(Uml::kibble(c.kernel.clone().unwrap_or_else(paths::vmlinux), ext4)));
+    if wanted(&c.only, "kibble") {
+        out.push(Box::new(Uml::kibble(c.how.vmlinux(), ext4)));
     }
-    if wanted(c, "gvisor") && crate::sh::system_program("runsc").is_some() {
+    if wanted(&c.only, "gvisor") && crate::sh::system_program("runsc").is_some() {
         out.push(Box::new(Runsc::new(tree)));
     }
     Ok(out)
 }
 
-fn write(c: &Common, files: &[(&str, &str)]) -> Result<()> {
-    if c.dry {
+fn write(how: &How, files: &[(&str, &str)]) -> Result<()> {
+    if how.dry {
         return Ok(());
     }
     let dir = paths::root().join("docs/bench");
